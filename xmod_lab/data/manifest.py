@@ -1,0 +1,265 @@
+"""`data_manifest.yaml`: every data set the lab knows, checked field by field.
+
+The file lists data sets by key. A reader's own data sets and hashes locked at the first download live in
+``user_manifest.yaml`` beside the data, never in the package's file; both are read as one.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from xmod_lab import paths
+from xmod_lab.errors import LabError
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    """Unknown fields are errors: a misspelt one must not be ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RemoteFile(_Strict):
+    """One download. `path` is relative to the data set's folder; `sha256`/`bytes` are null until locked."""
+
+    path: str
+    urls: list[str] = Field(min_length=1)
+    sha256: Sha256 | None = None
+    bytes: int | None = Field(default=None, ge=0)
+    unpack: bool = False
+    """Unpack the archive into the data set's folder, then remove it."""
+    strip: int = Field(default=0, ge=0)
+    """Leading folders to drop from the members' names when unpacking."""
+
+
+class LabelFiles(_Strict):
+    """Where the labels of a patient lie: one file of label values, or one binary mask a structure (`masks`)."""
+
+    pattern: str | None = None
+    masks: dict[str, str] = Field(default_factory=dict)
+    """structure -> file pattern, for data sets with one binary mask a structure."""
+    values: dict[int, str] = Field(default_factory=dict)
+    """stored value -> structure; 0 is background and need not be listed."""
+    manual: bool = True
+    """False for masks drawn by a program: such scores never count as accuracy."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> LabelFiles:
+        if bool(self.pattern) == bool(self.masks):
+            raise ValueError("give either pattern with values, or masks")
+        if self.pattern and not self.values:
+            raise ValueError("values is empty: list what each stored label value means")
+        return self
+
+    @property
+    def structures(self) -> list[str]:
+        return list(self.masks) if self.masks else [name for value, name in sorted(self.values.items()) if value != 0]
+
+
+class Modality(_Strict):
+    """One modality: `pattern` holds ``{patient}``; `label` replaces the data set's own where the files differ."""
+
+    kind: Literal["MR", "CT"]
+    pattern: str
+    label: LabelFiles | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _relative(cls, value: str) -> str:
+        if value.startswith("/") or ".." in Path(value).parts:
+            raise ValueError("must stay inside the data set's folder")
+        return value
+
+
+class Split(_Strict):
+    """Patient-level split: fold f tests on the f-th of `folds` parts of the shuffled patients; `val` of the rest validates."""
+
+    folds: int = Field(default=4, ge=2)
+    val: float = Field(default=0.1, ge=0, lt=1)
+    seed: int = 0
+
+
+class Task(_Strict):
+    """What is learned from a data set (design section 3)."""
+
+    title: str
+    labelled: list[str] = Field(min_length=1)
+    """modalities whose labels training may read"""
+    unlabelled: list[str] = Field(default_factory=list)
+    """modalities whose labels nothing reads before evaluation"""
+    tested: list[str] = Field(min_length=1)
+    classes: dict[str, list[str]]
+    """class name -> structures it unites; class index = position + 1, 0 is background. May not overlap."""
+    regions: dict[str, list[str]] = Field(default_factory=dict)
+    """region name -> class names it unites, scored beside the classes (whole tumour, tumour core)"""
+    draw: Literal["unpaired", "paired"] = "unpaired"
+    one_modality_per_patient: bool = True
+    """each training patient contributes one modality only, dealt round-robin; test patients show all they have"""
+    neighbours: Literal[1, 3] = 1
+    stack: list[str] = Field(default_factory=list)
+    """registered modalities stacked as channels of one input, named by joining them with '+'"""
+    recipe: str
+    """key of RECIPES (xmod_lab.data.recipes)"""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """recipe fields that this task sets otherwise"""
+    split: Split = Field(default_factory=Split)
+    default: bool = False
+
+    @property
+    def modalities(self) -> list[str]:
+        return [*self.labelled, *self.unlabelled]
+
+    @property
+    def class_names(self) -> list[str]:
+        return list(self.classes)
+
+
+class Dataset(_Strict):
+    """One entry of the manifest."""
+
+    key: str
+    title: str
+    licence: str
+    citation: str
+    homepage: str
+    access: Literal["phantom", "open", "registration"]
+    steps: list[str] = Field(default_factory=list)
+    """what a person does to obtain it, one sentence each (access: registration)"""
+    phantom: dict[str, Any] = Field(default_factory=dict)
+    """parameters of the generator (access: phantom)"""
+    files: list[RemoteFile] = Field(default_factory=list)
+    relation: Literal["independent", "same_subject", "registered"]
+    unit: Literal["mm", "voxel"] = "mm"
+    """voxel: the voxel size was lost, distances are in voxels"""
+    orientation: str | None = None
+    """axis codes such as LPS, for files whose affine does not say; null: the affine counts"""
+    modalities: dict[str, Modality] = Field(min_length=1)
+    label: LabelFiles | None = None
+    foreground: str | None = None
+    """pattern of a mask of the body or brain, where the data set ships one"""
+    notes: str = ""
+    tasks: dict[str, Task] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Dataset:
+        if self.access == "registration" and not self.steps:
+            raise ValueError("steps: access 'registration' needs the steps a person takes")
+        if self.access == "phantom" and not self.phantom:
+            raise ValueError("phantom: access 'phantom' needs the generator's parameters")
+        if self.access == "open" and not self.files:
+            raise ValueError("files: access 'open' needs at least one file")
+        for name, modality in self.modalities.items():
+            if self.label is None and modality.label is None:
+                raise ValueError(f"modalities.{name}.label: neither the modality nor the data set has a label")
+        for name, task in self.tasks.items():
+            self._check_task(name, task)
+        if sum(task.default for task in self.tasks.values()) > 1:
+            raise ValueError("tasks: more than one is the default")
+        return self
+
+    def _check_task(self, name: str, task: Task) -> None:
+        known = set(self.modalities) | {"+".join(task.stack)} - {""}
+        for modality in [*task.modalities, *task.tested, *task.stack]:
+            if modality not in known:
+                raise ValueError(f"tasks.{name}: unknown modality {modality!r}, known are {sorted(known)}")
+        if overlap := set(task.labelled) & set(task.unlabelled):
+            raise ValueError(f"tasks.{name}: {sorted(overlap)} both labelled and unlabelled")
+        for modality in task.labelled:
+            structures = set(self.label_of(modality).structures)
+            for cls, members in task.classes.items():
+                if missing := set(members) - structures:
+                    raise ValueError(f"tasks.{name}.classes.{cls}: unknown structure {sorted(missing)}")
+        members = [s for group in task.classes.values() for s in group]
+        if len(members) != len(set(members)):
+            raise ValueError(f"tasks.{name}.classes: a structure belongs to two classes")
+        for region, group in task.regions.items():
+            if missing := set(group) - set(task.classes):
+                raise ValueError(f"tasks.{name}.regions.{region}: unknown class {sorted(missing)}")
+        if task.draw == "paired" and self.relation != "registered":
+            raise ValueError(f"tasks.{name}.draw: paired needs relation 'registered', not {self.relation!r}")
+
+    def label_of(self, modality: str) -> LabelFiles:
+        """The label files that belong to `modality` (the first member's, for stacked modalities)."""
+        entry = self.modalities[modality.split("+")[0]]
+        label = entry.label or self.label
+        assert label is not None
+        return label
+
+    @property
+    def default_task(self) -> str:
+        return next((name for name, task in self.tasks.items() if task.default), next(iter(self.tasks)))
+
+    def task(self, name: str | None = None) -> Task:
+        """The task called `name`, or the default one. Raises LabError for an unknown name."""
+        name = name or self.default_task
+        if name not in self.tasks:
+            raise LabError(f"data set {self.key!r} has no task {name!r}", mend=f"it has {', '.join(self.tasks)}")
+        return self.tasks[name]
+
+    @property
+    def folder(self) -> Path:
+        return paths.data_folder(self.key)
+
+
+def package_manifest() -> Path:
+    """The manifest shipped with the package: beside it in a checkout, inside it in a wheel."""
+    root = paths.checkout()
+    return root / "data_manifest.yaml" if root else paths.PACKAGE / "data_manifest.yaml"
+
+
+def user_manifest() -> Path:
+    """The reader's own entries and locked hashes: ``user_manifest.yaml`` beside the data."""
+    return paths.data_home() / "user_manifest.yaml"
+
+
+def parse(text: str, where: str | Path) -> dict[str, Dataset]:
+    """Check manifest text; `where` names it in errors. Raises LabError naming data set and field."""
+    try:
+        raw = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise LabError(f"not valid YAML ({str(error)})", where=where, mend="mend the line named") from error
+    if not isinstance(raw, dict):
+        raise LabError("must be a mapping from data set key to entry", where=where)
+    found = {}
+    for key, entry in raw.items():
+        if not isinstance(entry, dict):
+            raise LabError(f"data set {key!r} must be a mapping", where=where)
+        try:
+            found[key] = Dataset(key=key, **entry)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in (key, *first["loc"]))
+            reason = first["msg"].removeprefix("Value error, ")
+            raise LabError(f"field {field}: {reason}", where=where, mend="correct that field") from error
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, stamp: int) -> dict[str, Dataset]:
+    return parse(path.read_text(encoding="utf-8"), path.name)
+
+
+def load_manifest() -> dict[str, Dataset]:
+    """All data sets by key: the package's, then the reader's own (which may not take a package's key)."""
+    found: dict[str, Dataset] = {}
+    for path in (package_manifest(), user_manifest()):
+        if path.is_file():
+            entries = _read(path, path.stat().st_mtime_ns)
+            if clash := set(found) & set(entries):
+                raise LabError(f"data set {sorted(clash)[0]!r} is defined twice", where=path, mend="rename yours")
+            found |= entries
+    return found
+
+
+def dataset(key: str) -> Dataset:
+    """The entry of `key`. Raises LabError listing the known keys."""
+    known = load_manifest()
+    if key not in known:
+        raise LabError(f"no data set {key!r}", where="data_manifest.yaml", mend=f"known: {', '.join(sorted(known))}")
+    return known[key]
