@@ -1,0 +1,92 @@
+# make lab      set up, make the phantoms, run the smoke series      make jupyter    JupyterLab on 00_start_here
+# make test     set up what is missing, run the tests                make exercises  write the students' notebooks
+# make bench    train and score the grid behind the tables           make html       execute the series, export HTML
+# make lint     style and types only                                 make clean      drop caches and build leftovers
+#
+# PYTHON=python3.12   the interpreter of .venv (3.11 or newer)
+# TORCH=cpu           PyTorch's own wheel index (cpu, cu128, ...), remembered by .venv; TORCH= goes back to the usual one
+# JOBS=2              processes side by side
+# SUITE=baselines     the grid of `make bench`
+# PROFILE=smoke       the size of `make html`
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
+SUITE ?= baselines
+PROFILE ?= smoke
+PY := $(VENV)/bin/python
+LAB := $(PY) -m xmod_lab
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+# .place: the folder and the wheel index that the environment was made for; another of either means a new environment.
+# .installed: the check sum of what was asked for; another one means an install into the environment that is there.
+PLACE := $(VENV)/.place
+INSTALLED := $(VENV)/.installed
+TORCH ?= $(shell sed -n 2p $(PLACE) 2>/dev/null)
+SUM := $(shell cat pyproject.toml setup.py constraints.txt | cksum)
+WANTED = $(CURDIR) $(TORCH) $(SUM)
+FOUND := $(shell $(PY) -c pass 2>/dev/null && cat $(PLACE) $(INSTALLED) 2>/dev/null)
+ifneq "$(strip $(FOUND))" "$(strip $(WANTED))"
+.PHONY: $(INSTALLED)
+endif
+
+.PHONY: help setup lab test jupyter bench exercises html lint doctor clean
+
+help:
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
+
+setup: $(INSTALLED)
+
+$(INSTALLED):
+	@place="$$(printf '%s\n%s' "$(CURDIR)" "$(TORCH)")"
+	if ! $(PY) -c pass 2>/dev/null || [ "$$(cat $(PLACE) 2>/dev/null)" != "$$place" ]; then
+		test -n "$(PYTHON)" || { echo "Python 3.11 or newer was not found: install it, or name it with PYTHON=..."; exit 1; }
+		echo "making $(VENV) with $$($(PYTHON) -V); about 180 packages follow, which takes minutes the first time"
+		$(PYTHON) -m venv --clear $(VENV)
+		echo "$$place" > $(PLACE)
+	fi
+	$(PY) -m pip install $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/$(TORCH)) \
+		-c constraints.txt -e ".[all]"
+	$(PY) -m pip check
+	echo "$(SUM)" > $(INSTALLED)
+
+lab: $(INSTALLED)
+	@$(LAB) data make
+	$(LAB) series run --profile smoke --jobs $(JOBS)
+
+# One thread a worker: two workers with two threads each on two cores run five times slower.
+test: $(INSTALLED)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS)
+
+jupyter: $(INSTALLED)
+	@$(PY) -m jupyterlab notebooks/00_start_here.ipynb
+
+bench: $(INSTALLED)
+	@$(LAB) bench run --suite $(SUITE) --jobs $(JOBS)
+	$(LAB) bench report --suite $(SUITE)
+
+exercises: $(INSTALLED)
+	@$(LAB) series exercises
+
+html: $(INSTALLED)
+	@$(LAB) series run --profile $(PROFILE) --jobs $(JOBS)
+	$(LAB) series html
+
+lint: $(INSTALLED)
+	@$(PY) -m ruff check .
+	$(PY) -m mypy
+
+doctor: $(INSTALLED)
+	@$(LAB) doctor
+
+# Keeps .venv, data and runs: they cost minutes or hours.
+clean:
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis cache
+	find xmod_lab tests notebooks benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
