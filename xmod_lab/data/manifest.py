@@ -19,6 +19,12 @@ from xmod_lab.errors import LabError
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+def _relative(value: str) -> str:
+    if value.startswith(("/", "~")) or ".." in Path(value).parts:
+        raise ValueError("must stay inside the data set's folder")
+    return value
+
+
 class _Strict(BaseModel):
     """Unknown fields are errors: a misspelt one must not be ignored."""
 
@@ -33,9 +39,15 @@ class RemoteFile(_Strict):
     sha256: Sha256 | None = None
     bytes: int | None = Field(default=None, ge=0)
     unpack: bool = False
-    """Unpack the archive into the data set's folder, then remove it."""
+    """Unpack the archive into the folder `into` of the data set's folder, then remove it."""
+    into: str = ""
     strip: int = Field(default=0, ge=0)
     """Leading folders to drop from the members' names when unpacking."""
+
+    @field_validator("path", "into")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        return _relative(value)
 
 
 class LabelFiles(_Strict):
@@ -59,11 +71,16 @@ class LabelFiles(_Strict):
 
     @property
     def structures(self) -> list[str]:
-        return list(self.masks) if self.masks else [name for value, name in sorted(self.values.items()) if value != 0]
+        if self.masks:
+            return list(self.masks)
+        return list(dict.fromkeys(name for value, name in sorted(self.values.items()) if value != 0))
 
 
 class Modality(_Strict):
-    """One modality: `pattern` holds ``{patient}``; `label` replaces the data set's own where the files differ."""
+    """One modality: `pattern` holds ``{patient}``; `label` replaces the data set's own where the files differ.
+
+    A pattern without ``{patient}`` means one patient only, named after the file's folder or the data set's key.
+    """
 
     kind: Literal["MR", "CT"]
     pattern: str
@@ -71,10 +88,8 @@ class Modality(_Strict):
 
     @field_validator("pattern")
     @classmethod
-    def _relative(cls, value: str) -> str:
-        if value.startswith("/") or ".." in Path(value).parts:
-            raise ValueError("must stay inside the data set's folder")
-        return value
+    def _inside(cls, value: str) -> str:
+        return _relative(value)
 
 
 class Split(_Strict):
@@ -89,12 +104,12 @@ class Task(_Strict):
     """What is learned from a data set (design section 3)."""
 
     title: str
-    labelled: list[str] = Field(min_length=1)
-    """modalities whose labels training may read"""
+    labelled: list[str] = Field(default_factory=list)
+    """modalities whose labels training may read; empty for a task without classes (translation, registration)"""
     unlabelled: list[str] = Field(default_factory=list)
     """modalities whose labels nothing reads before evaluation"""
     tested: list[str] = Field(min_length=1)
-    classes: dict[str, list[str]]
+    classes: dict[str, list[str]] = Field(default_factory=dict)
     """class name -> structures it unites; class index = position + 1, 0 is background. May not overlap."""
     regions: dict[str, list[str]] = Field(default_factory=dict)
     """region name -> class names it unites, scored beside the classes (whole tumour, tumour core)"""
@@ -128,9 +143,18 @@ class Dataset(_Strict):
     licence: str
     citation: str
     homepage: str
-    access: Literal["phantom", "open", "registration"]
+    access: Literal["phantom", "open", "registration", "joined", "own"]
+    """`joined`: made of other entries (`parts`); `own`: a reader's folder, only in the user's manifest"""
     steps: list[str] = Field(default_factory=list)
     """what a person does to obtain it, one sentence each (access: registration)"""
+    parts: list[str] = Field(default_factory=list)
+    """keys of the entries it joins (access: joined); patterns then begin with the part's key as folder"""
+    location: str | None = None
+    """absolute path of the folder (access: own)"""
+    convert: str | None = None
+    """name of the converter in xmod_lab.data.convert that turns what is downloaded into the layout below"""
+    demonstration: bool = False
+    """too few patients for a split and unpaired drawing: patients may be reused, and no score counts"""
     phantom: dict[str, Any] = Field(default_factory=dict)
     """parameters of the generator (access: phantom)"""
     files: list[RemoteFile] = Field(default_factory=list)
@@ -154,9 +178,12 @@ class Dataset(_Strict):
             raise ValueError("phantom: access 'phantom' needs the generator's parameters")
         if self.access == "open" and not self.files:
             raise ValueError("files: access 'open' needs at least one file")
-        for name, modality in self.modalities.items():
-            if self.label is None and modality.label is None:
-                raise ValueError(f"modalities.{name}.label: neither the modality nor the data set has a label")
+        if (self.access == "joined") != bool(self.parts):
+            raise ValueError("parts: go with access 'joined', and it needs them")
+        if (self.access == "own") != bool(self.location):
+            raise ValueError("location: goes with access 'own', and it needs one")
+        if self.location and not Path(self.location).is_absolute():
+            raise ValueError("location: must be an absolute path")
         for name, task in self.tasks.items():
             self._check_task(name, task)
         if sum(task.default for task in self.tasks.values()) > 1:
@@ -170,8 +197,15 @@ class Dataset(_Strict):
                 raise ValueError(f"tasks.{name}: unknown modality {modality!r}, known are {sorted(known)}")
         if overlap := set(task.labelled) & set(task.unlabelled):
             raise ValueError(f"tasks.{name}: {sorted(overlap)} both labelled and unlabelled")
-        for modality in task.labelled:
-            structures = set(self.label_of(modality).structures)
+        if bool(task.labelled) != bool(task.classes):
+            raise ValueError(f"tasks.{name}: labelled modalities and classes go together")
+        if not task.modalities:
+            raise ValueError(f"tasks.{name}: names no modality to train on")
+        for modality in [*task.labelled, *(task.tested if task.classes else [])]:
+            files = self._label(modality)
+            if files is None:
+                raise ValueError(f"tasks.{name}: modality {modality!r} has no label")
+            structures = set(files.structures)
             for cls, members in task.classes.items():
                 if missing := set(members) - structures:
                     raise ValueError(f"tasks.{name}.classes.{cls}: unknown structure {sorted(missing)}")
@@ -185,11 +219,17 @@ class Dataset(_Strict):
             raise ValueError(f"tasks.{name}.draw: paired needs relation 'registered', not {self.relation!r}")
 
     def label_of(self, modality: str) -> LabelFiles:
-        """The label files that belong to `modality` (the first member's, for stacked modalities)."""
-        entry = self.modalities[modality.split("+")[0]]
-        label = entry.label or self.label
-        assert label is not None
+        """The label files that belong to `modality` (the first member's, for stacked modalities).
+
+        Raises LabError if the data set has none for it (RIRE has no labels at all).
+        """
+        label = self._label(modality)
+        if label is None:
+            raise LabError(f"data set {self.key!r} has no labels for {modality}", mend="choose a task that needs none")
         return label
+
+    def _label(self, modality: str) -> LabelFiles | None:
+        return self.modalities[modality.split("+")[0]].label or self.label
 
     @property
     def default_task(self) -> str:
@@ -204,6 +244,12 @@ class Dataset(_Strict):
 
     @property
     def folder(self) -> Path:
+        """Where its files lie. A joined entry's folder is the one that holds all its parts."""
+        if self.location:
+            return Path(self.location)
+        if self.parts:
+            roots = [paths.data_folder(part).parent for part in self.parts]
+            return next((root for root in roots if all((root / part).is_dir() for part in self.parts)), paths.data_home())
         return paths.data_folder(self.key)
 
 

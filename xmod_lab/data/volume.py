@@ -7,6 +7,7 @@ data set says that its voxel size was lost.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,27 +100,42 @@ def load_volume(path: str | Path, *, unit: str = "mm", orientation: str | None =
 
 def patients(data: Dataset, modality: str) -> list[str]:
     """Names of the patients that have a file of `modality`, sorted. Raises LabError if there is none."""
-    import re
-
     names: set[str] | None = None
     for part in modality.split("+"):
-        pattern = data.modalities[part].pattern
-        regex = re.compile(".+?".join(re.escape(p) for p in re.split(r"\*", pattern))
-                           .replace(re.escape("{patient}"), "(?P<patient>[^/]+)", 1)
-                           .replace(re.escape("{patient}"), "(?P=patient)"))
-        here = set()
-        for path in data.folder.glob(pattern.replace("{patient}", "*")):
-            if match := regex.fullmatch(path.relative_to(data.folder).as_posix()):
-                here.add(match["patient"])
+        here = _matches(data, data.modalities[part].pattern)
         if not here:
-            raise LabError(f"modality {part!r} of data set {data.key!r} has no files like {pattern}", where=data.folder,
-                           mend=f"run `xmod-lab data info {data.key}` for the layout")
+            raise LabError(f"modality {part!r} of data set {data.key!r} has no files like {data.modalities[part].pattern}",
+                           where=data.folder, mend=f"run `xmod-lab data info {data.key}` for the layout")
         names = here if names is None else names & here
-    return sorted(names or ())
+    return sorted(names or (), key=_natural)
+
+
+def _matches(data: Dataset, pattern: str) -> set[str]:
+    if "{patient}" not in pattern:
+        return {_only_patient(data, pattern)} if (data.folder / pattern).is_file() else set()
+    first, *rest = [".*".join(map(re.escape, part.split("*"))) for part in pattern.split("{patient}")]
+    regex = re.compile(first + "(?P<patient>[^/]+)" + "(?P=patient)".join(rest))
+    found = set()
+    for path in data.folder.glob(pattern.replace("{patient}", "*")):
+        if match := regex.fullmatch(path.relative_to(data.folder).as_posix()):
+            found.add(match["patient"])
+    return found
+
+
+def _only_patient(data: Dataset, pattern: str) -> str:
+    return Path(pattern).parent.name or data.key
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts image_2 before image_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def file_of(data: Dataset, patient: str, pattern: str) -> Path:
-    """The one file that `pattern` names for `patient`."""
+    """The one file that `pattern` names for `patient`; it need not exist unless the pattern holds a ``*``."""
+    if "{patient}" not in pattern and patient != _only_patient(data, pattern):
+        raise LabError(f"patient {patient!r} has no file {pattern}", where=data.folder,
+                       mend=f"that file belongs to {_only_patient(data, pattern)!r}")
     relative = pattern.replace("{patient}", patient)
     if "*" not in relative:
         return data.folder / relative
