@@ -1,0 +1,70 @@
+"""Distances between the surfaces of two binary masks.
+
+The surface of a mask is its inner border: the voxels that have a background voxel, or the edge of the array, among
+their 4 (2D) or 6 (3D) direct neighbours. D_PG holds the distance of every border voxel of the prediction to the nearest
+border voxel of the truth, D_GP the other way round; every metric is an order statistic or a mean of these two samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Up to this many box voxels per border voxel a distance transform of the box is cheaper than a tree of the border;
+# beyond it (a false island at the far end of a volume) the box is mostly empty and the tree wins. Both are exact.
+SPARSE_BOX = 60
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """The smallest box around the true voxels of `mask`, or None if there is none."""
+    box: list[slice] = []
+    for axis in range(mask.ndim):
+        # Each axis looks only inside the box found so far; the first and cheapest pass discards most of the array.
+        rest = tuple(i for i in range(mask.ndim) if i != axis)
+        hit = np.flatnonzero(mask[(*box, ...)].any(axis=rest))
+        if hit.size == 0:
+            return None
+        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return tuple(box)
+
+
+def border(mask: np.ndarray) -> np.ndarray:
+    """`mask` XOR its erosion with the cross; outside the array counts as background.
+
+    Same result as SciPy's binary_erosion with its default structure, by shifted views and 5-10 times faster.
+    """
+    core = mask.copy()
+    for axis in range(mask.ndim):
+        here, there = np.moveaxis(core, axis, 0), np.moveaxis(mask, axis, 0)
+        here[1:] &= there[:-1]
+        here[:-1] &= there[1:]
+        here[0] = here[-1] = False
+    return core ^ mask
+
+
+def surface_distances(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """(D_PG, D_GP), each a 1-D float array in the unit of `spacing`.
+
+    pred, truth: boolean, same shape, 2D or 3D, neither empty. Cropping both to the box around their union changes
+    nothing, because outside the array counts as background.
+    """
+    pred_border, truth_border = border(pred), border(truth)
+    return (_distances(pred_border, truth_border, spacing), _distances(truth_border, pred_border, spacing))
+
+
+def _distances(source: np.ndarray, target: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Distance of every true voxel of `source` to the nearest true voxel of `target`."""
+    points = np.nonzero(source)
+    scale = np.asarray(spacing, dtype=float)
+    if source.size > SPARSE_BOX * (len(points[0]) + 1):
+        from scipy.spatial import cKDTree
+
+        tree = cKDTree(np.argwhere(target) * scale)
+        return np.asarray(tree.query(np.transpose(points) * scale)[0])
+    from scipy.ndimage import distance_transform_edt
+
+    # Only the nearest target voxel is asked for: the distances are then computed on the border, not in the whole box.
+    nearest = distance_transform_edt(~target, sampling=scale, return_distances=False, return_indices=True)
+    squares = sum((step * (nearest[axis][points] - points[axis])) ** 2 for axis, step in enumerate(scale))
+    return np.sqrt(squares)
