@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xmod_lab.cli import app
+from xmod_lab.cli import main
 
 if __name__ == "__main__":
-    app(prog_name="xmod-lab")
+    main()

@@ -1,0 +1,102 @@
+"""Train and score a grid of runs, several side by side, and make its table.
+
+Each run is a process of its own (`xmod-lab train`), so that one that dies takes nothing with it, memory is returned, and
+each has its share of the threads. A run that is finished is skipped, one that was begun is resumed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xmod_lab import paths
+from xmod_lab.bench.suites import suite
+from xmod_lab.runs import Run, RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def command_of(spec: RunSpec, device: str) -> list[str]:
+    """The command line that trains a run."""
+    pairs = [part for key, value in spec.settings for part in ("--set", f"{key}={value}")]
+    return [sys.executable, "-m", "xmod_lab", "train", spec.method, "--dataset", spec.dataset, "--task", spec.task_name,
+            "--profile", spec.profile, "--seed", str(spec.seed), "--fold", str(spec.fold), "--preset", spec.preset,
+            "--device", device, *pairs]
+
+
+def share_of_threads(jobs: int) -> dict[str, str]:
+    """Environment that gives a job its share of the cores: two processes with two threads each on two cores are five
+    times slower than with one each."""
+    count = str(max(1, (os.cpu_count() or 1) // jobs))
+    return {name: count for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
+    """Run what is missing of a suite; returns 0 if every run is finished, 1 otherwise. Progress goes to stdout."""
+    from tqdm import tqdm
+
+    specs = suite(name)
+    runs = [Run(spec, spec.folder) for spec in specs]
+    todo = [run for run in runs if not run.complete]
+    print(f"suite {name}: {len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} to go, {jobs} at a time", flush=True)
+    failed: list[tuple[Run, str]] = []
+    lock = threading.Lock()
+    with tqdm(total=len(todo), desc=name, unit="run", disable=not todo) as bar:
+
+        def work(run: Run) -> None:
+            began = time.monotonic()
+            done = subprocess.run(command_of(run.spec, device), env=os.environ | share_of_threads(jobs), text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            with lock:
+                bar.update()
+                if done.returncode or not run.complete:
+                    failed.append((run, done.stdout))
+                    bar.write(f"FAILED  {run.spec}")
+                else:
+                    bar.write(f"done    {run.spec}  {time.monotonic() - began:.0f} s")
+
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(work, todo))
+    for run, output in failed:
+        print(f"\n{run.spec} failed; the end of its output:\n{output[-2000:]}")
+    return 1 if failed else 0
+
+
+def suite_table(name: str) -> pd.DataFrame:
+    """One row a run of the suite: spec, state, seconds, and Dice by tested modality and structure (mean over patients)."""
+    import pandas as pd
+
+    rows = []
+    for spec in suite(name):
+        run = Run(spec, spec.folder)
+        row = {"method": spec.method, "data set": spec.dataset, "task": spec.task_name, "variant": spec.variant,
+               "fold": spec.fold, "seed": spec.seed}
+        if run.complete:
+            scores = run.scores()
+            row |= {"state": "demonstration" if scores["demonstration"] else "done", "seconds": scores["seconds"]}
+            row |= {key.removeprefix("dice/"): value for key, value in scores.get("means", {}).items() if key.startswith("dice/")}
+        else:
+            row |= {"state": "not run"}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def report(name: str, out: Path | None = None) -> str:
+    """The suite's table as Markdown, also written to `out` (.csv, .md, .tex) if given."""
+    from xmod_lab.evaluate.tables import export, to_markdown
+
+    table = suite_table(name)
+    parts = []
+    for (key, task), rows in table.groupby(["data set", "task"], sort=False):
+        shown = rows.drop(columns=["data set", "task"]).dropna(axis=1, how="all")
+        parts.append(f"**{key} / {task}** (Dice, mean over test patients)\n\n{to_markdown(shown)}")
+    if out is not None:
+        export(table, out)
+    return f"Suite {name}, runs below {os.path.relpath(paths.runs_home())}\n\n" + "\n\n".join(parts)

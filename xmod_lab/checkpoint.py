@@ -1,0 +1,105 @@
+"""One file a checkpoint: weights, optimisers and clock in safetensors, so that nothing is ever unpickled.
+
+Tensor names: ``weights/<parameter>``, ``optimiser/<name>/<index>/<key>``. The metadata holds, as JSON, everything else
+that rebuilding the network and resuming exactly needs. Draws need no state: each comes from (seed, role, step, rank).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from xmod_lab.errors import LabError
+from xmod_lab.files import atomic_file
+from xmod_lab.methods import method_entry
+from xmod_lab.methods.base import Method, Problem, build_config
+
+Optimisers = Mapping[str, torch.optim.Optimizer]
+
+
+def save(path: Path, method: Method, name: str, optimisers: Optimisers, step: int, **facts: Any) -> None:
+    """Write everything of `method` (called `name` in METHODS) after `step` steps; `facts` are JSON values kept with it."""
+    tensors = {f"weights/{key}": value.detach().contiguous() for key, value in method.state_dict().items()}
+    groups: dict[str, Any] = {}
+    for opt_name, optimiser in optimisers.items():
+        state = optimiser.state_dict()
+        groups[opt_name] = state["param_groups"]
+        for index, entry in state["state"].items():
+            for key, value in entry.items():
+                if value is not None:
+                    tensors[f"optimiser/{opt_name}/{index}/{key}"] = torch.as_tensor(value).contiguous()
+    header = {
+        "method": name,
+        "config": dataclasses.asdict(method.config),
+        "problem": dataclasses.asdict(method.problem),
+        "step": step,
+        "groups": groups,
+        "facts": facts,
+    }
+    with atomic_file(path) as temporary:
+        save_file({key: value.cpu().clone() for key, value in tensors.items()}, temporary, {"xmod_lab": json.dumps(header)})
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors of a checkpoint. Raises LabError if the file is missing or not one of ours."""
+    if not path.is_file():
+        raise LabError("no checkpoint", where=path, mend="train the run first")
+    try:
+        with safe_open(path, "pt") as stored:
+            header = json.loads((stored.metadata() or {})["xmod_lab"])
+            return header, {key: stored.get_tensor(key) for key in stored.keys()}
+    except (KeyError, ValueError, OSError) as error:
+        raise LabError("not a checkpoint of xmod_lab, or a damaged one", where=path, mend="delete it and train again") from error
+    except Exception as error:  # safetensors has an exception class of its own, derived from Exception
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise LabError("not a checkpoint of xmod_lab, or a damaged one", where=path, mend="delete it and train again") from error
+
+
+def rebuild(path: Path) -> Method:
+    """The method of a checkpoint with its weights, on the CPU and in evaluation mode; needs no other file."""
+    header, tensors = read(path)
+    cls = method_entry(header["method"]).cls
+    method = cls(build_config(cls, _tuples(header["config"])), Problem(**_tuples(header["problem"])))
+    method.load_state_dict(_below("weights/", tensors))
+    return method.eval()
+
+
+def restore(path: Path, method: Method, name: str, optimisers: Optimisers) -> tuple[int, dict[str, Any]]:
+    """Load a checkpoint into `method` and its optimisers; returns the steps done and the facts kept with it.
+
+    Raises LabError if the checkpoint is of another method, config or problem.
+    """
+    header, tensors = read(path)
+    ours = json.loads(json.dumps({"method": name, "config": dataclasses.asdict(method.config),
+                                  "problem": dataclasses.asdict(method.problem)}))
+    for part, value in ours.items():
+        if header[part] != value:
+            differing = [k for k in value if header[part].get(k) != value[k]] if isinstance(value, dict) else [value]
+            raise LabError(f"the checkpoint is of another {part} ({', '.join(differing)} differ)", where=path,
+                           mend="use another seed or setting, or delete the run folder")
+    method.load_state_dict(_below("weights/", tensors))
+    for opt_name, optimiser in optimisers.items():
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in _below(f"optimiser/{opt_name}/", tensors).items():
+            index, field = key.split("/")
+            state.setdefault(int(index), {})[field] = value
+        groups = [_tuples(group) | {"params": group["params"]} for group in header["groups"][opt_name]]
+        optimiser.load_state_dict({"state": state, "param_groups": groups})
+    return header["step"], header["facts"]
+
+
+def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key[len(prefix):]: value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples, the dataclasses and Adam's betas do."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -1,0 +1,148 @@
+"""`xmod-lab`: thin commands over the library. A LabError ends in one line and exit code 1, without a traceback."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xmod_lab import __version__
+from xmod_lab.data.cli import app as data_app
+from xmod_lab.errors import LabError
+from xmod_lab.series.cli import app as series_app
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The open laboratory for cross-modality medical imaging.")
+bench_app = typer.Typer(no_args_is_help=True, help="Train and score a named grid of runs.")
+app.add_typer(data_app, name="data")
+app.add_typer(series_app, name="series")
+app.add_typer(bench_app, name="bench")
+
+Set = Annotated[list[str] | None, typer.Option("--set", help="config field of the method, field=value; repeatable")]
+
+
+def _settings(pairs: list[str] | None) -> tuple[tuple[str, str], ...]:
+    found = []
+    for pair in pairs or []:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise LabError(f"--set {pair!r} is not of the form field=value")
+        found.append((key, value))
+    return tuple(sorted(found))
+
+
+@app.command()
+def methods() -> None:
+    """List every method: what it offers, ablations, parameters and where it comes from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from xmod_lab.catalogue import method_rows
+
+    table = Table(title="Methods (parameters at lesson size on the data set named)")
+    rows = method_rows()
+    for column in rows[0]:
+        table.add_column(column, justify="right" if column == "parameters" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console(width=max(Console().width, 120)).print(table)
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(help="name from `xmod-lab methods`")],
+    dataset: Annotated[str, typer.Option(help="key from `xmod-lab data list`")] = "brain_tumour",
+    task: Annotated[str | None, typer.Option(help="default: the data set's default task")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, lesson, study or paper")] = "lesson",
+    seed: int = 0,
+    fold: int = 0,
+    preset: Annotated[str, typer.Option(help="default, printed (the paper) or official (the authors' code)")] = "default",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    settings: Set = None,
+) -> None:
+    """Train and score one run, or find it finished. Under torchrun it trains on all processes."""
+    from xmod_lab import device as dev
+    from xmod_lab.runs import RunSpec, ensure_run
+
+    spec = RunSpec(method, dataset, task, profile, fold, seed, _settings(settings), preset)
+    run = ensure_run(spec, device=device)
+    if dev.rank() == 0:
+        print(f"{spec}\n{run.folder}")
+        for name, value in run.scores().get("means", {}).items():
+            if name.startswith("dice/"):
+                print(f"  {name:<40} {value:.3f}")
+    dev.leave_group()
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Option(help="folder of NIfTI masks, one a patient")],
+    truth: Annotated[Path | None, typer.Option(help="folder of true masks with the same names")] = None,
+    dataset: Annotated[str | None, typer.Option(help="or the data set whose labels are the truth")] = None,
+    task: Annotated[str | None, typer.Option(help="task of the data set, for its classes")] = None,
+    modality: Annotated[str | None, typer.Option(help="modality that was segmented")] = None,
+    missing: Annotated[str, typer.Option(help="rule for a missing structure: diagonal, cap or nan")] = "diagonal",
+    out: Annotated[Path | None, typer.Option(help="write the rows there (.csv)")] = None,
+) -> None:
+    """Score anybody's masks: Dice, precision, sensitivity, specificity, RAVD, HD, HD95, ASD, ASSD by patient."""
+    from xmod_lab.data.manifest import dataset as entry
+    from xmod_lab.evaluate.folder import evaluate_folder
+    from xmod_lab.evaluate.tables import summarise, to_markdown
+
+    data = entry(dataset) if dataset else None
+    rows = evaluate_folder(predictions, truth, data=data, modality=modality, task=task, missing=missing, out=out)  # type: ignore[arg-type]
+    print(to_markdown(summarise(rows)))
+
+
+@bench_app.command("run")
+def bench_run(
+    suite: Annotated[str, typer.Option(help="name of the grid: smoke, lesson, study ...")] = "smoke",
+    jobs: Annotated[int, typer.Option(min=1, help="runs side by side; each gets its share of the threads")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Train and score every run of a suite, skipping what is done. Stop it at any time; it continues."""
+    from xmod_lab.bench import run_suite
+
+    raise typer.Exit(run_suite(suite, jobs, device))
+
+
+@bench_app.command("report")
+def bench_report(
+    suite: Annotated[str, typer.Option(help="name of the grid")] = "smoke",
+    out: Annotated[Path | None, typer.Option(help="also write the table there: .csv, .md or .tex")] = None,
+) -> None:
+    """Print the table of a suite; a row without a run says "not run"."""
+    from xmod_lab.bench import report
+
+    print(report(suite, out))
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, device, precision that pays, widgets, browser, disk: what is missing and how to get it."""
+    from xmod_lab.doctor import main as check
+
+    raise typer.Exit(check())
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """Entry point: LabErrors become one line on stderr and exit code 1."""
+    try:
+        app()
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to continue", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

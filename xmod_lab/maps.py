@@ -1,0 +1,80 @@
+"""Named attention, affinity and feature maps: read them (`record`) and change them (`replace`) without editing a model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from torch import Tensor, nn
+
+from xmod_lab.errors import LabError
+
+
+@dataclass(frozen=True)
+class Map:
+    """What a method attends to, for one batch of one modality.
+
+    kind        `stack`: values (b, K, h, w), K maps over the image; `pairwise`: (b, M, N), query by key;
+                `mask`: (b, h, w), one value a pixel.
+    span        smallest and largest value possible, None where unbounded
+    comparable  True if values of different images and maps share one scale
+    modality    the modality of the images it was computed on
+    layer       where in the network it was taken
+    """
+
+    kind: Literal["stack", "pairwise", "mask"]
+    values: Tensor
+    modality: str
+    layer: str
+    span: tuple[float, float] | None = None
+    comparable: bool = True
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        expected = {"stack": 4, "pairwise": 3, "mask": 3}[self.kind]
+        if self.values.ndim != expected:
+            raise LabError(f"a {self.kind} map has {expected} axes, not {self.values.ndim}", where=self.layer)
+
+
+def _matching(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    found = {name: module for name, module in model.named_modules() if name and fnmatchcase(name, pattern)}
+    if not found:
+        from xmod_lab.models.blocks import Tap
+
+        taps = [name for name, module in model.named_modules() if isinstance(module, Tap)]
+        raise LabError(f"no module matches {pattern!r}", where=type(model).__name__, mend=f"taps: {', '.join(taps) or 'none'}")
+    return found
+
+
+@contextlib.contextmanager
+def record(model: nn.Module, pattern: str) -> Iterator[dict[str, list[Tensor]]]:
+    """Collect the outputs of every module whose dotted name matches `pattern` (``*.taps.*``), detached, call by call.
+
+    Hooks go when the block ends. Raises LabError listing the taps if nothing matches.
+
+    >>> with record(model, "*encoder.taps.3") as seen:
+    ...     model(x)
+    >>> seen["net.encoder.taps.3"][0].shape
+    """
+    seen: dict[str, list[Tensor]] = {}
+    with contextlib.ExitStack() as stack:
+        for name, module in _matching(model, pattern).items():
+            seen[name] = []
+            hook = module.register_forward_hook(
+                lambda _m, _i, output, name=name: seen[name].append(output.detach()) if isinstance(output, Tensor) else None
+            )
+            stack.callback(hook.remove)
+        yield seen
+
+
+@contextlib.contextmanager
+def replace(model: nn.Module, pattern: str, fn: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Pass the output of every module that matches `pattern` through `fn` while the block runs (an intervention)."""
+    with contextlib.ExitStack() as stack:
+        for module in _matching(model, pattern).values():
+            hook = module.register_forward_hook(lambda _m, _i, output: fn(output))
+            stack.callback(hook.remove)
+        yield

@@ -1,0 +1,152 @@
+"""What every method is made of: the contract between a method, the training loop and whoever looks at it.
+
+A method is an nn.Module with a frozen config. It offers `stages` and `training_step`, and, where it can,
+`segment(image, modality) -> logits`, `translate(image, source, target) -> image` and `maps(batch) -> {name: Map}`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from xmod_lab.data.batches import Slices
+from xmod_lab.errors import LabError
+
+Batch = Mapping[str, Slices]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method must know of its data to build its networks; stored with the weights."""
+
+    modalities: tuple[str, ...]
+    """modalities of the training batches"""
+    tested: tuple[str, ...]
+    labelled: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    classes: tuple[str, ...]
+    """foreground classes; class index = position + 1"""
+    channels: int
+    """channels of an input image: neighbours times stacked modalities"""
+    size: int
+    """edge of the slices in pixels"""
+
+    @property
+    def n_classes(self) -> int:
+        """With background."""
+        return len(self.classes) + 1
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where training stands. Schedules and ramps follow `progress`, so that a short profile goes through all of them."""
+
+    stage: str
+    step: int
+    """step of the run, from 0"""
+    progress: float
+    """of the stage, 0 at its first step, 1 at its last"""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Named scalar losses (detached) and named images (b, k, h, w) of one step."""
+
+    losses: dict[str, float]
+    images: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of training.
+
+    share       of the run's steps, relative to the other stages'
+    optimisers  by name; `update` takes these names
+    schedules   optimiser name -> factor on its learning rate as a function of progress (default: constant)
+    trained     names of sub-modules in training mode; the others are frozen and in evaluation mode. Empty: all
+    derive      "source->target" -> image function: the loop writes these images of every training slice into the run
+                folder before the stage begins and adds them to each batch under that name
+    """
+
+    name: str
+    share: float
+    optimisers: dict[str, torch.optim.Optimizer]
+    schedules: dict[str, Callable[[float], float]] = field(default_factory=dict)
+    trained: tuple[str, ...] = ()
+    derive: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+
+
+class Update(Protocol):
+    """`update(loss, "name", ...)`: one step of the named optimisers, and of nothing else."""
+
+    def __call__(self, loss: Tensor, *names: str) -> None: ...
+
+
+class Method(nn.Module):
+    """Base of all methods; see the module's docstring for what a sub-class offers."""
+
+    Config: ClassVar[type]
+    """frozen dataclass with all values filled; field `width` follows the profile unless set"""
+    paper_names: ClassVar[dict[str, str]] = {}
+    """paper symbol -> attribute"""
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {}
+    """name -> config fields that switch one ingredient off"""
+    swaps_labels: ClassVar[bool] = False
+
+    def __init__(self, config: Any, problem: Problem):
+        super().__init__()
+        self.config, self.problem = config, problem
+
+    def stages(self) -> list[Stage]:
+        raise LabError(f"{type(self).__name__} has no stages", mend="a method must define stages()")
+
+    def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
+        raise LabError(f"{type(self).__name__} has no training step", mend="a method must define training_step()")
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Tensors beyond weights that this process needs to resume exactly (image pools); saved per process."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `extra_state` gave."""
+
+
+def offers(cls: type[Method]) -> list[str]:
+    """Which of segment, translate and maps a method offers."""
+    return [name for name in ("segment", "translate", "maps") if callable(getattr(cls, name, None))]
+
+
+def build_config(cls: type[Method], values: Mapping[str, Any]) -> Any:
+    """The config of `cls` with `values` in it; strings are read as the field's type.
+
+    Raises LabError for an unknown field or a value that does not fit.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls.Config)}
+    read = {}
+    for name, value in values.items():
+        if name not in fields:
+            raise LabError(f"{cls.__name__} has no config field {name!r}", mend=f"it has {', '.join(fields)}")
+        read[name] = _read_as(value, fields[name].default, f"{cls.__name__}.{name}")
+    return cls.Config(**read)
+
+
+def _read_as(value: Any, default: Any, where: str) -> Any:
+    kind = type(default)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    try:
+        if kind is bool and str(value).lower() in ("true", "false", "1", "0"):
+            return str(value).lower() in ("true", "1")
+        if kind in (int, float, str):
+            return kind(value)
+        if kind is tuple:
+            parts = str(value).split(",") if isinstance(value, str) else list(value)
+            return tuple(type(default[0])(part) if default else part for part in parts)
+    except ValueError:
+        pass
+    raise LabError(f"value {value!r} does not fit, {kind.__name__} expected (default {default!r})", where=where)

@@ -1,0 +1,235 @@
+"""Run folders: what was trained, with what, and what came of it.
+
+``<runs>/<profile>/<dataset>/<task>/fold<f>/<method>/<variant>/seed<k>/`` holds config.json, environment.json,
+inputs.json, log.jsonl, checkpoint.safetensors, scores.csv, scores.json and examples.npz. scores.json is written last: a
+folder with it is complete. Notebooks hand results to each other through these folders only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xmod_lab import paths
+from xmod_lab.errors import LabError
+from xmod_lab.files import locked, read_json, write_json
+from xmod_lab.profiles import Profile, profile_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from xmod_lab.data.prepare import Prepared
+    from xmod_lab.methods.base import Method
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Names one run. `settings` are config fields that differ from the method's entry; `preset` is default, printed or official."""
+
+    method: str
+    dataset: str
+    task: str | None = None
+    profile: str = "smoke"
+    fold: int = 0
+    seed: int = 0
+    settings: tuple[tuple[str, Any], ...] = ()
+    preset: str = "default"
+
+    @property
+    def variant(self) -> str:
+        """Preset and settings as a folder name, short and readable where it can be."""
+        parts = [self.preset] + [f"{key}={value}" for key, value in sorted(self.settings)]
+        name = re.sub(r"[^\w=.,+-]", "_", ",".join(parts))
+        return name if len(name) <= 80 else name[:60] + hashlib.sha256(name.encode()).hexdigest()[:12]
+
+    @property
+    def task_name(self) -> str:
+        from xmod_lab.data.manifest import dataset
+
+        return self.task or dataset(self.dataset).default_task
+
+    @property
+    def folder(self) -> Path:
+        return (paths.runs_home() / self.profile / self.dataset / self.task_name / f"fold{self.fold}" / self.method
+                / self.variant / f"seed{self.seed}")
+
+    def __str__(self) -> str:
+        return f"{self.method} on {self.dataset}/{self.task_name} ({self.profile}, {self.variant}, fold {self.fold}, seed {self.seed})"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder; `complete` if its scores are written."""
+
+    spec: RunSpec
+    folder: Path
+
+    @property
+    def complete(self) -> bool:
+        return (self.folder / "scores.json").is_file()
+
+    def scores(self) -> dict[str, Any]:
+        """Means over test patients by name (``dice/T2/WT``; ``dice/T1->T2/WT`` where the network of T1 segments T2), and facts."""
+        if not self.complete:
+            raise LabError(f"the run is not finished: {self.spec}", where=self.folder, mend="call ensure_run, or `xmod-lab train`")
+        return read_json(self.folder / "scores.json")
+
+    def table(self) -> pd.DataFrame:
+        """One row a test patient, tested modality, network and structure, with every metric."""
+        import pandas as pd
+
+        return pd.read_csv(self.folder / "scores.csv", dtype={"patient": str})
+
+    def log(self) -> pd.DataFrame:
+        """One row a step: losses, and validation Dice where it was measured."""
+        import pandas as pd
+
+        from xmod_lab.train import read_log
+
+        return pd.DataFrame(list(read_log(self.folder)))
+
+    def method(self) -> Method:
+        """The trained method, rebuilt from its checkpoint alone, on the CPU."""
+        from xmod_lab import checkpoint
+
+        return checkpoint.rebuild(self.folder / "checkpoint.safetensors")
+
+    def examples(self) -> dict[str, Any]:
+        """A few test slices: ``<modality>/image``, ``/truth``, ``/prediction`` (n, S, S) and ``/patient``."""
+        import numpy as np
+
+        with np.load(self.folder / "examples.npz", allow_pickle=False) as stored:
+            return dict(stored)
+
+
+def prepared_of(spec: RunSpec) -> Prepared:
+    """The prepared data of a run."""
+    from xmod_lab.data.manifest import dataset
+    from xmod_lab.data.prepare import prepare
+    from xmod_lab.methods import method_entry
+
+    profile = profile_of(spec.profile)
+    swap = method_entry(spec.method).cls.swaps_labels
+    return prepare(dataset(spec.dataset), spec.task, profile.size, fold=spec.fold, subjects=profile.subjects, swap=swap)
+
+
+def build(spec: RunSpec, prepared: Prepared) -> Method:
+    """The untrained method of a run, its weights drawn from the run's seed."""
+    import torch
+
+    from xmod_lab.methods import method_entry
+    from xmod_lab.methods.base import Problem, build_config
+    from xmod_lab.rng import seed_of
+
+    entry = method_entry(spec.method)
+    preset = {}
+    if spec.preset != "default":
+        presets = getattr(entry.cls, "presets", {})
+        if spec.preset not in presets:
+            raise LabError(f"{spec.method} has no preset {spec.preset!r}", mend=f"it has {', '.join(['default', *presets])}")
+        preset = presets[spec.preset]
+    values = {"width": profile_of(spec.profile).width} | entry.overrides | preset | dict(spec.settings)
+    config = build_config(entry.cls, values)
+    problem = Problem(
+        modalities=tuple(prepared.modalities),
+        tested=tuple(prepared.task.tested),
+        labelled=tuple(prepared.labelled),
+        unlabelled=tuple(m for m in prepared.modalities if m not in prepared.labelled),
+        classes=tuple(prepared.classes),
+        channels=prepared.channels,
+        size=prepared.size,
+    )
+    torch.manual_seed(seed_of(spec.seed, "weights"))
+    return entry.cls(config, problem)
+
+
+def ensure_run(spec: RunSpec, *, device: str = "auto", progress: bool = True) -> Run:
+    """The finished run of `spec`: found, resumed or trained here, under a lock so that nobody trains it twice.
+
+    Raises LabError for an unknown method, data set, task, profile or config field, an absent GPU, or bad data.
+    """
+    from xmod_lab import device as dev
+
+    run = Run(spec, spec.folder)
+    if run.complete:
+        return run
+    chosen = dev.pick(device)
+    dev.join_group(chosen)
+    if dev.rank() == 0:
+        with locked(run.folder):
+            if not run.complete:
+                _train_and_score(run, chosen, progress)
+    else:
+        _train_and_score(run, chosen, False)
+    dev.barrier()
+    return run
+
+
+def _train_and_score(run: Run, device: torch.device, progress: bool) -> None:
+    import torch
+
+    from xmod_lab import device as dev
+    from xmod_lab.evaluate.runs import score_run
+    from xmod_lab.progress import Progress
+    from xmod_lab.train import fit
+
+    spec, profile = run.spec, profile_of(run.spec.profile)
+    if profile.threads:
+        torch.set_num_threads(profile.threads)
+    prepared = prepared_of(spec)
+    method = build(spec, prepared).to(device)
+    precision = profile.precision if profile.precision != "auto" else _precision(device)
+    if dev.rank() == 0:
+        _describe(run, method, prepared, profile, device)
+    began = time.perf_counter()
+    with Progress(str(spec), profile.steps, shown=progress) as bar:
+        fit(method, spec.method, prepared, run.folder, steps=profile.steps, batch=profile.batch, seed=spec.seed,
+            augment=getattr(method.config, "augment", "standard"), precision=precision,
+            checkpoint_every=profile.checkpoint, on_step=bar.step)
+    facts = {
+        "seconds": round(time.perf_counter() - began, 2),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "parameters": sum(p.numel() for p in method.parameters()),
+        "precision": precision,
+        "demonstration": prepared.split.demonstration,
+    }
+    if dev.rank() == 0:
+        score_run(method, prepared, run.folder, facts)
+
+
+def _precision(device: torch.device) -> str:
+    from xmod_lab.precision import choose
+
+    return choose(device)
+
+
+def _describe(run: Run, method: Method, prepared: Prepared, profile: Profile, device: torch.device) -> None:
+    from xmod_lab import device as dev
+
+    spec = dataclasses.asdict(run.spec) | {"task": run.spec.task_name, "settings": dict(run.spec.settings)}
+    config = {"spec": spec, "config": dataclasses.asdict(method.config), "profile": dataclasses.asdict(profile)}
+    path = run.folder / "config.json"
+    if path.is_file() and read_json(path)["profile"] != config["profile"]:
+        raise LabError(f"the run was begun with another {run.spec.profile} profile", where=run.folder,
+                       mend="delete the folder to train it anew")
+    write_json(path, config)
+    write_json(run.folder / "environment.json", dev.describe(device))
+    write_json(run.folder / "inputs.json", {"data": prepared.key, "runs": {}})
+
+
+def find_runs(root: Path | None = None) -> list[Run]:
+    """All run folders below `root` (default: the runs folder) that have a config, sorted by path."""
+    root = root or paths.runs_home()
+    found = []
+    for path in sorted(root.rglob("config.json")):
+        spec = read_json(path)["spec"]
+        spec["settings"] = tuple(sorted(spec["settings"].items()))
+        found.append(Run(RunSpec(**spec), path.parent))
+    return found

@@ -1,0 +1,255 @@
+"""The one training loop: stages, precision, checkpoints, exact resume, one or several processes.
+
+A method asks for every weight change through `update(loss, *optimisers)`; the loop draws the batches, keeps the clock
+and writes the run folder. A notebook can run the same parts by hand: `Update`, `clock_at` and a `BatchSource`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xmod_lab import checkpoint, device as dev
+from xmod_lab.data.batches import BatchSource, Slices
+from xmod_lab.data.prepare import Prepared
+from xmod_lab.errors import LabError
+from xmod_lab.files import atomic_file
+from xmod_lab.losses.segmentation import hard_dice
+from xmod_lab.methods.base import Clock, Method, Stage, StepResult
+from xmod_lab.rng import seed_of
+
+VALIDATIONS = 10
+"""how often a run looks at its validation slices"""
+OnStep = Callable[[int, StepResult], None]
+
+
+class Update:
+    """`update(loss, *names)`: backward, average the gradients across processes, one step of the named optimisers.
+
+    Only these optimisers' parameters receive gradients. A parameter that the loss does not reach gets a zero gradient,
+    so that all processes make the same calls and momentum decays alike.
+    """
+
+    def __init__(self, optimisers: dict[str, torch.optim.Optimizer]):
+        self.optimisers = optimisers
+
+    def __call__(self, loss: Tensor, *names: str) -> None:
+        chosen = [self.optimisers[name] for name in names]
+        parameters = [p for o in chosen for group in o.param_groups for p in group["params"]]
+        with torch.autocast(loss.device.type, enabled=False):
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = torch.zeros_like(parameter) if gradient is None else gradient
+        if dev.world() > 1:
+            _average([p.grad for p in parameters if p.grad is not None])
+        for optimiser in chosen:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+
+def _average(gradients: list[Tensor]) -> None:
+    flat = torch.cat([g.reshape(-1) for g in gradients])  # one message instead of one a tensor
+    torch.distributed.all_reduce(flat)
+    flat /= dev.world()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def stage_ends(stages: list[Stage], steps: int) -> list[int]:
+    """Step at which each stage ends; together they fill `steps` by their shares."""
+    total = sum(stage.share for stage in stages)
+    return [round(steps * sum(s.share for s in stages[: i + 1]) / total) for i in range(len(stages))]
+
+
+def clock_at(stages: list[Stage], steps: int, step: int) -> tuple[Stage, Clock]:
+    """Stage and clock of a step."""
+    start = 0
+    for stage, end in zip(stages, stage_ends(stages, steps), strict=True):
+        if step < end:
+            return stage, Clock(stage.name, step, (step - start) / max(end - start - 1, 1))
+        start = end
+    raise IndexError(f"step {step} lies behind the last of {steps}")
+
+
+def enter(method: Method, stage: Stage) -> None:
+    """Put the stage's networks in training mode with gradients; freeze the others."""
+    trained = [method.get_submodule(name) for name in stage.trained] or [method]
+    method.eval().requires_grad_(False)
+    for module in trained:
+        module.train().requires_grad_(True)
+
+
+def set_rates(stage: Stage, progress: float) -> None:
+    for name, optimiser in stage.optimisers.items():
+        for group in optimiser.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = group["initial_lr"] * stage.schedules.get(name, lambda _t: 1.0)(progress)
+
+
+def to_device(batch: dict[str, Slices], device: torch.device) -> dict[str, Slices]:
+    """The batch with its tensors on `device`."""
+    return {m: Slices(*(v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for v in s)) for m, s in batch.items()}
+
+
+def fit(
+    method: Method,
+    name: str,
+    prepared: Prepared,
+    folder: Path,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+    augment: str = "standard",
+    precision: str = "float32",
+    checkpoint_every: int = 100,
+    on_step: OnStep | None = None,
+) -> None:
+    """Train `method` (METHODS name `name`) for `steps` steps into `folder`, from its checkpoint if one is there.
+
+    `batch` slices are drawn a step and process. After a kill at any moment the next call ends with the same weights, bit
+    for bit, on the same device, precision and thread count.
+    """
+    device = next(method.parameters()).device
+    stages = method.stages()
+    optimisers = {n: o for stage in stages for n, o in stage.optimisers.items()}
+    path, mine = folder / "checkpoint.safetensors", folder / f"process{dev.rank()}.safetensors"
+    first = 0
+    if path.is_file():
+        first, facts = checkpoint.restore(path, method, name, optimisers)
+        precision = facts["precision"]
+        if mine.is_file():
+            method.load_extra_state(_extra(mine, first))
+    elif dev.world() > 1:
+        for value in method.state_dict().values():
+            torch.distributed.broadcast(value, 0)
+    dev.barrier()
+
+    def keep(done: int) -> None:
+        if extra := method.extra_state():
+            _save_extra(mine, extra, done)
+        dev.barrier()  # the weights are written last: a checkpoint stands for the extra states of all processes
+        if dev.rank() == 0:
+            checkpoint.save(path, method, name, optimisers, done, precision=precision)
+        dev.barrier()
+
+    update, log = Update(optimisers), _Log(folder, first)
+    ends = stage_ends(stages, steps)
+    current: Stage | None = None
+    derived: dict[str, np.ndarray] = {}
+    for step in range(first, steps):
+        stage, clock = clock_at(stages, steps, step)
+        if stage is not current:
+            for earlier in stages[: stages.index(stage) + 1]:
+                derived |= _derived(earlier, method, prepared, batch, folder, device)
+            enter(method, stage)
+            batches = BatchSource(prepared, batch, seed, augment=augment, rank=dev.rank(), world=dev.world(), extra=derived)
+            current = stage
+        set_rates(stage, clock.progress)
+        torch.manual_seed(seed_of(seed, "torch", step, dev.rank()))  # dropout and whatever else a method draws
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            result = method.training_step(to_device(batches.draw(step), device), clock, update)
+        record: dict[str, Any] = {"step": step, "stage": stage.name, **result.losses}
+        if (step + 1) * VALIDATIONS // steps > step * VALIDATIONS // steps and callable(getattr(method, "segment", None)):
+            record |= validate(method, batches, device, precision)
+            enter(method, stage)
+        log.write(record)
+        if on_step:
+            on_step(step, StepResult({k: v for k, v in record.items() if isinstance(v, float)}, result.images))
+        if (step + 1) % checkpoint_every == 0 or step + 1 in ends:
+            keep(step + 1)
+    method.eval()
+
+
+@torch.no_grad()
+def validate(method: Method, batches: BatchSource, device: torch.device, precision: str) -> dict[str, float]:
+    """`validation/<modality>`: mean Dice over classes on the validation slices of each labelled modality, pooled."""
+    method.eval()
+    pairs: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for batch in batches.validation():
+        for modality, slices in to_device(batch, device).items():
+            if slices.label is not None and modality in method.problem.labelled:
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                    logits = method.segment(slices.image, modality)  # type: ignore[operator]
+                pairs.setdefault(modality, []).append((logits.argmax(1), slices.label))
+    scores = {}
+    for modality, found in pairs.items():
+        predicted, truth = (torch.cat(column) for column in zip(*found, strict=True))
+        scores[f"validation/{modality}"] = float(hard_dice(predicted, truth, method.problem.n_classes).nanmean())
+    return scores
+
+
+@torch.no_grad()
+def _derived(
+    stage: Stage, method: Method, prepared: Prepared, batch: int, folder: Path, device: torch.device
+) -> dict[str, np.ndarray]:
+    """The stage's derived images as memory-mapped arrays, written by the first process where they are missing."""
+    found = {}
+    for name, fn in stage.derive.items():
+        path = folder / "derived" / f"{name.replace('->', '_to_')}.npy"
+        if dev.rank() == 0 and not path.is_file():
+            method.eval()
+            origin = name.split("->")[0]
+            rows = np.arange(len(prepared.images[origin]))
+            chunks = [gather(prepared, origin, rows[i : i + batch]) for i in range(0, len(rows), batch)]
+            parts = [fn(images.to(device)).float().cpu().numpy().astype(np.float16) for images in chunks]
+            with atomic_file(path) as temporary, open(temporary, "wb") as stream:
+                np.save(stream, np.concatenate(parts))
+        dev.barrier()
+        found[name] = np.load(path, mmap_mode="r")
+    return found
+
+
+def _save_extra(path: Path, extra: dict[str, Tensor], done: int) -> None:
+    """Two generations are kept: a kill between this file and the weights must find the one that fits the weights."""
+    from safetensors.torch import save_file
+
+    if path.is_file():
+        path.replace(path.with_suffix(".before.safetensors"))
+    with atomic_file(path) as temporary:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in extra.items()}, temporary, {"step": str(done)})
+
+
+def _extra(path: Path, step: int) -> dict[str, Tensor]:
+    from safetensors import safe_open
+
+    for candidate in (path, path.with_suffix(".before.safetensors")):
+        if candidate.is_file():
+            with safe_open(candidate, "pt") as stored:
+                if (stored.metadata() or {}).get("step") == str(step):
+                    return {key: stored.get_tensor(key) for key in stored.keys()}
+    raise LabError(f"no state of this process after step {step}", where=path, mend="delete the run folder and train again")
+
+
+class _Log:
+    """``log.jsonl``: one line a step, written by the first process; a resumed run drops what lies behind its checkpoint."""
+
+    def __init__(self, folder: Path, first: int):
+        self.path = folder / "log.jsonl"
+        if dev.rank() == 0:
+            kept = [line for line in read_log(folder) if line["step"] < first]
+            with atomic_file(self.path) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, record: dict[str, Any]) -> None:
+        if dev.rank() == 0:
+            with open(self.path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+
+
+def read_log(folder: Path) -> Iterator[dict[str, Any]]:
+    """The step log of a run folder, oldest first; a last line cut off by a kill is left out."""
+    path = folder / "log.jsonl"
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                return
+
