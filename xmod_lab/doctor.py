@@ -46,6 +46,11 @@ def report() -> list[Check]:
     ]
 
 
+def main() -> int:
+    """Make the report, print it, return the exit code."""
+    return show(report())
+
+
 def show(checks: Iterable[Check]) -> int:
     """Print the checks as a table; return the exit code: 1 if something needed is missing, else 0."""
     from rich.console import Console
@@ -76,7 +81,8 @@ def find_browser() -> str | None:
 def packages(requirements: Iterable[str], pins: dict[str, str]) -> list[Check]:
     """Installed versions against `requirements` (lines as in pyproject.toml) and `pins` (canonical name -> version).
 
-    A requirement that only an extra asks for is not needed. One line sums up what is sound, so that the rest stands out.
+    A requirement that only an extra asks for is not needed. One line sums up what is sound,
+    so that the rest stands out.
     """
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
