@@ -6,7 +6,7 @@
 # PYTHON=python3.12   the interpreter of .venv (3.11 or newer)
 # TORCH=cpu           PyTorch's own wheel index (cpu, cu128, ...), remembered by .venv; TORCH= goes back to the usual one
 # JOBS=2              processes side by side
-# SUITE=baselines     the grid of `make bench`
+# SUITE=lesson        the grid of `make bench`
 # PROFILE=smoke       the size of `make html`
 
 SHELL := /bin/bash
@@ -18,7 +18,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
-SUITE ?= baselines
+SUITE ?= lesson
 PROFILE ?= smoke
 PY := $(VENV)/bin/python
 LAB := $(PY) -m xmod_lab
