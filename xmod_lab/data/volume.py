@@ -19,7 +19,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.files import atomic_file
 
 if TYPE_CHECKING:
-    import nibabel as nib
+    from nibabel.spatialimages import SpatialImage
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Volume:
         return np.ascontiguousarray(nib.apply_orientation(array, back))
 
 
-def _open(path: Path) -> tuple[nib.spatialimages.SpatialImage, np.ndarray]:
+def _open(path: Path) -> tuple[SpatialImage, np.ndarray]:
     import nibabel as nib
 
     if not path.is_file():
@@ -69,7 +69,8 @@ def _open(path: Path) -> tuple[nib.spatialimages.SpatialImage, np.ndarray]:
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3:
-        raise LabError(f"expected a 3D volume, found shape {array.shape}", where=path, mend="split it by time or channel")
+        raise LabError(f"expected a 3D volume, found shape {array.shape}", where=path,
+                       mend="split it by time or channel")
     return image, array
 
 
@@ -102,10 +103,11 @@ def patients(data: Dataset, modality: str) -> list[str]:
     """Names of the patients that have a file of `modality`, sorted. Raises LabError if there is none."""
     names: set[str] | None = None
     for part in modality.split("+"):
-        here = _matches(data, data.modalities[part].pattern)
+        pattern = data.modalities[part].pattern
+        here = _matches(data, pattern)
         if not here:
-            raise LabError(f"modality {part!r} of data set {data.key!r} has no files like {data.modalities[part].pattern}",
-                           where=data.folder, mend=f"run `xmod-lab data info {data.key}` for the layout")
+            raise LabError(f"modality {part!r} of data set {data.key!r} has no files like {pattern}", where=data.folder,
+                           mend=f"run `xmod-lab data info {data.key}` for the layout")
         names = here if names is None else names & here
     return sorted(names or (), key=_natural)
 
@@ -147,13 +149,14 @@ def file_of(data: Dataset, patient: str, pattern: str) -> Path:
 
 def load_image(data: Dataset, patient: str, modality: str) -> Volume:
     """The image of one patient and modality, float32. Raises LabError if it holds NaN or is constant."""
-    volume = load_volume(file_of(data, patient, data.modalities[modality].pattern), unit=data.unit, orientation=data.orientation)
+    path = file_of(data, patient, data.modalities[modality].pattern)
+    volume = load_volume(path, unit=data.unit, orientation=data.orientation)
     array = volume.array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise LabError("image holds NaN or infinite values", where=volume.path, mend="repair or leave out this patient")
+        raise LabError("image holds NaN or infinite values", where=path, mend="repair or leave out this patient")
     if array.min() == array.max():
-        raise LabError(f"image is constant ({array.flat[0]:g} everywhere)", where=volume.path, mend="leave out this patient")
-    return Volume(array, volume.spacing, volume.unit, volume.grid, volume.path)
+        raise LabError(f"image is constant ({array.flat[0]:g} everywhere)", where=path, mend="leave out this patient")
+    return Volume(array, volume.spacing, volume.unit, volume.grid, path)
 
 
 def label_paths(data: Dataset, patient: str, modality: str) -> list[Path]:
@@ -191,7 +194,8 @@ def _labels(data: Dataset, path: Path, like: Volume | None) -> np.ndarray:
                        where=path, mend=f"resample one of them; the image is {like.path.name}")
     rounded = np.rint(volume.array)
     if not np.allclose(volume.array, rounded, atol=1e-3):  # masks stored as floats (0.99999997) are common
-        raise LabError("label holds values that are not whole numbers", where=path, mend="was it interpolated? use nearest")
+        raise LabError("label holds values that are not whole numbers", where=path,
+                       mend="was it interpolated? use nearest")
     return rounded.astype(np.int64)
 
 
@@ -210,6 +214,6 @@ def save_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
 
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
-    with atomic_file(path) as temporary, open(temporary, "wb") as raw:
-        with gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as packed:
-            packed.write(image.to_bytes())
+    with (atomic_file(path) as temporary, open(temporary, "wb") as raw,
+          gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as packed):
+        packed.write(image.to_bytes())
