@@ -22,7 +22,7 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
     for axis in range(mask.ndim):
         # Each axis looks only inside the box found so far; the first and cheapest pass discards most of the array.
         rest = tuple(i for i in range(mask.ndim) if i != axis)
-        hit = np.flatnonzero(mask[(*box, ...)].any(axis=rest))
+        hit = np.flatnonzero(mask[tuple(box)].any(axis=rest))
         if hit.size == 0:
             return None
         box.append(slice(int(hit[0]), int(hit[-1]) + 1))
