@@ -1,0 +1,21 @@
+"""All figures under one name: ``from xmod_lab.view import figures``."""
+
+from __future__ import annotations
+
+from xmod_lab.view.plots import dice_matrix, intensity_histograms, loss_curves, patient_boxes
+from xmod_lab.view.slices import (
+    batch_panel,
+    draw_contours,
+    draw_slice,
+    montage,
+    predictions,
+    recipe_steps,
+    slice_dice,
+    slice_panels,
+)
+from xmod_lab.view.style import colours_of, stamp, use
+
+__all__ = [
+    "batch_panel", "colours_of", "dice_matrix", "draw_contours", "draw_slice", "intensity_histograms", "loss_curves",
+    "montage", "patient_boxes", "predictions", "recipe_steps", "slice_dice", "slice_panels", "stamp", "use",
+]
