@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -203,6 +204,7 @@ def _one(
         with _ended_at_last(child):
             broken = _wait(child, began + seconds, limits.memory, Path(spec["cell"]), tell, stop)
     took = time.monotonic() - began
+    shutil.rmtree(folder / "runtime", ignore_errors=True)
     if broken is None:
         ended = json.loads(Path(spec["result"]).read_text()) if Path(spec["result"]).is_file() else {}
         ended = ended or {"kind": "broken", "text": f"its process ended with code {child.returncode}"}

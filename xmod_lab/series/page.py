@@ -1,0 +1,123 @@
+"""HTML that needs no network: each executed notebook as one file, and an index with time, scores and a first picture."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import functools
+import html
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+from xmod_lab.errors import LabError
+from xmod_lab.files import write_text
+from xmod_lab.series.run import Result
+
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block jupyter_widgets -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- if nb.metadata.get('has_math') -%}{{ super() }}{%- endif -%}{%- endblock -%}
+"""
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a }
+ul { list-style: none; padding: 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem }
+li { border: 1px solid #ccc; border-left: .5rem solid #767676; border-radius: .4rem; padding: .8rem; overflow: hidden }
+li.pass { border-left-color: #1b7f3b } li.fail { border-left-color: #b3261e }
+h2 { font-size: 1.05rem; margin: 0 0 .3rem } img { max-width: 100%; display: block; margin: .5rem 0 }
+table { font-size: .85rem; border-collapse: collapse } td { padding: 0 .6rem 0 0; overflow-wrap: anywhere }
+.reason { color: #b3261e; overflow-wrap: anywhere } .meta { color: #555; font-size: .9rem }
+"""
+
+
+@functools.cache
+def _exporter() -> Any:
+    import jinja2
+    import nbconvert
+
+    exporter = nbconvert.HTMLExporter(
+        extra_loaders=[jinja2.DictLoader({"offline.html.j2": _TEMPLATE})], template_file="offline.html.j2", embed_images=True
+    )
+    return exporter
+
+
+def notebook_page(notebook: Path, target: Path) -> None:
+    """Write the executed `notebook` as one HTML file. Widgets give way to their static twins; pictures are embedded.
+
+    Equations are set by MathJax, which the page asks for only if it holds an equation. Raises LabError for no notebook.
+    """
+    import nbformat
+
+    try:
+        nb = nbformat.read(notebook, as_version=4)
+    except Exception as error:
+        raise LabError("no executed notebook", where=notebook.name, mend="run it first") from error
+    nb = copy.deepcopy(nb)
+    nb.metadata.pop("widgets", None)
+    for cell in nb.cells:
+        for output in cell.get("outputs", []):
+            if _WIDGET in output.get("data", {}):
+                output.data.pop(_WIDGET)
+    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    nb.metadata["has_math"] = bool(re.search(r"\$[^$]+\$|\\begin\{", text))
+    nb.metadata["title"] = notebook.stem
+    body, _ = _exporter().from_notebook_node(nb)
+    write_text(target, body)
+
+
+def first_picture(notebook: Path, width: int = 480) -> str | None:
+    """The first PNG of an executed notebook, made small, as a data address; None if there is none."""
+    import nbformat
+    from PIL import Image
+
+    if not notebook.is_file():
+        return None
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            if data := output.get("data", {}).get("image/png"):
+                picture = Image.open(io.BytesIO(base64.b64decode(data)))
+                picture.thumbnail((width, width))
+                stream = io.BytesIO()
+                picture.save(stream, format="png", optimize=True)
+                return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return None
+
+
+def pages(out: Path, results: list[Result], about: dict[str, Any], differences: list[str]) -> Path:
+    """Write a page for each notebook that left something, and index.html. Returns the index."""
+    cards = []
+    for result in results:
+        executed = out / result.name / f"{result.name}.ipynb"
+        if executed.is_file():
+            notebook_page(executed, out / f"{result.name}.html")
+        cards.append(_card(result, executed, [line for line in differences if line.startswith(f"{result.name} ")]))
+    passed = sum(result.status == "pass" for result in results)
+    data = about.get("dataset") or "each notebook's own data set"
+    head = f"{passed} of {len(results)} passed, {about['profile']} profile, {data}, {about['seconds']:.0f} s"
+    index = out / "index.html"
+    write_text(
+        index,
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>xmod_lab series</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
+        f"<h1>xmod_lab series</h1><p>{html.escape(head)}</p><ul>{''.join(cards)}</ul></body></html>\n",
+    )
+    return index
+
+
+def _card(result: Result, executed: Path, differing: list[str]) -> str:
+    title = html.escape(result.title)
+    if executed.is_file():
+        title = f'<a href="{html.escape(result.name)}.html">{title}</a>'
+    status = "fail" if differing else result.status
+    picture = first_picture(executed)
+    image = f'<img src="{picture}" alt="first figure of {html.escape(result.name)}">' if picture else ""
+    scores = "".join(f"<tr><td>{html.escape(n)}</td><td>{r['value']:.4g}</td></tr>" for n, r in result.scores.items())
+    reason = "".join(f'<p class="reason">{html.escape(text)}</p>' for text in [result.reason, *differing] if text)
+    slow = ", over its budget" if result.slow else ""
+    return (
+        f'<li class="{status.replace(" ", "-")}"><h2>{title}</h2>'
+        f'<div class="meta">{status.upper()}, {result.seconds:.1f} s{slow}</div>{image}{reason}<table>{scores}</table></li>'
+    )
