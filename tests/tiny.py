@@ -19,11 +19,11 @@ def make_tiny(folder: Path, modalities: tuple[str, ...] = ("A", "B"), patients: 
               shape: tuple[int, int, int] = (24, 20, 6), relation: str = "registered", *, key: str = "tiny",
               noise: float = 10.0, kinds: dict[str, str] | None = None, data_fields: dict[str, Any] | None = None,
               **task: Any) -> manifest.Dataset:
-    """Write volumes of an ellipsoid body with a core (label 1) and a rim around it (label 2) below ``folder/data/key``.
+    """Write volumes of an ellipsoid body with a core (label 1) and a rim around it (label 2) to ``folder/data/key``.
 
-    The test sets XMOD_HOME to `folder`. Independent data sets get patients of their own for each modality. Fields of the
-    task (labelled, unlabelled, tested, draw ...) and of the data set (`data_fields`) may be given; the first modality is
-    labelled, the others are not.
+    The test sets XMOD_HOME to `folder`. Independent data sets get patients of their own for each modality. Fields of
+    the task (labelled, unlabelled, tested, draw ...) and of the data set (`data_fields`) may be given; the first
+    modality is labelled, the others are not.
     """
     root = Path(folder) / "data" / key
     affine = np.diag([1.0, 1.5, 3.0, 1.0])

@@ -36,7 +36,7 @@ def numpy_rng(*parts: int | str) -> np.random.Generator:
 
 
 def torch_rng(*parts: int | str) -> torch.Generator:
-    """A CPU generator of PyTorch, seeded with the name `parts`. Draw on the CPU and move: devices differ in their numbers."""
+    """PyTorch's CPU generator, seeded with the name `parts`. Draw there and move: devices differ in their numbers."""
     import torch
 
     return torch.Generator().manual_seed(seed_of(*parts))

@@ -1,8 +1,8 @@
 """Augmentation of a batch: one resampling for images, one for labels and foreground.
 
-Standard is what UAGAN's code does (Yuan et al. 2019): flips, rotation by up to 20 degrees, scale 0.9 to 1.1. Strong adds
-nnU-Net's gamma (also on the inverted image), brightness and contrast within the foreground (Isensee et al. 2021), more
-often than there, to see how far such changes alone close a gap between contrasts.
+Standard is what UAGAN's code does (Yuan et al. 2019): flips, rotation by up to 20 degrees, scale 0.9 to 1.1. Strong
+adds nnU-Net's gamma (also on the inverted image), brightness and contrast within the foreground (Isensee et al. 2021),
+more often than there, to see how far such changes alone close a gap between contrasts.
 """
 
 from __future__ import annotations

@@ -21,13 +21,13 @@ class Slices(NamedTuple):
     """Slices of one modality."""
 
     image: torch.Tensor
-    """float32 (b, k, h, w) in the task's range; k = neighbours x stacked modalities, each modality's neighbours together"""
+    """float32 (b, k, h, w) in the task's range; k = stacked modalities x neighbours, each modality's side by side"""
     label: torch.Tensor | None
     """int64 (b, h, w) of the middle slice; None where the task does not let training read it"""
     foreground: torch.Tensor
     """bool (b, h, w) of the middle slice"""
     patient: list[str]
-    index: torch.Tensor
+    index: torch.Tensor  # type: ignore[assignment]  # tuple.index is never wanted here
     """int64 (b,) slice number in the volume"""
 
 
@@ -48,10 +48,11 @@ def as_channels(picked: np.ndarray) -> torch.Tensor:
 class BatchSource:
     """Batches of a prepared task.
 
-    `batch_size` is the total over the modalities (of one process); shares differ by at most one and rotate with the step.
-    Unpaired batches never hold one patient in two modalities (unless the split is a demonstration); paired ones hold the
-    same registered slices of the same patients, augmented alike. `extra` are derived images such as ``"T1->T2"``, rows
-    parallel to those of the modality before the arrow: they appear beside it, with its draw and its augmentation.
+    `batch_size` is the total over the modalities, of one process; shares differ by at most one and rotate with the
+    step. Unpaired batches never hold one patient in two modalities (unless the split is a demonstration and cannot do
+    otherwise); paired ones hold the same registered slices of the same patients, augmented alike. `extra` are derived
+    images such as ``"T1->T2"``, stored as `Prepared.images` are, rows parallel to those of the modality before the
+    arrow: they appear beside it, with its draw and its augmentation.
     """
 
     def __init__(self, prepared: Prepared, batch_size: int, seed: int, *, augment: str = "standard", rank: int = 0,
@@ -71,16 +72,18 @@ class BatchSource:
 
     def _check(self) -> None:
         if unknown := [m for m in self.modalities if m not in self.prepared.images]:
-            raise LabError(f"modality {unknown[0]!r} is not among the prepared ones", mend=f"they are {self.prepared.modalities}")
+            raise LabError(f"modality {unknown[0]!r} is not among the prepared ones",
+                           mend=f"they are {', '.join(self.prepared.modalities)}")
         if self.batch_size < len(self.modalities):
-            raise LabError(f"batch size {self.batch_size} is smaller than the number of modalities ({len(self.modalities)})",
-                           mend="raise it")
+            raise LabError(f"batch size {self.batch_size} does not reach for {len(self.modalities)} modalities",
+                           mend="raise it to one slice of each at least")
         if self.augment not in ("standard", "none", "strong"):
             raise LabError(f"no augmentation {self.augment!r}", mend="it is standard, none or strong")
         for name, array in self.extra.items():
             source = name.split("->")[0]
             if source not in self.modalities or len(array) != len(self.prepared.images[source]):
-                raise LabError(f"derived images {name!r} are not parallel to the rows of {source!r}", mend="derive them again")
+                raise LabError(f"derived images {name!r} are not parallel to the rows of {source!r}",
+                               mend="derive them again")
 
     def _no_shared_patient(self) -> bool:
         names = [p for groups in self._by_patient.values() for p in groups]
@@ -88,13 +91,16 @@ class BatchSource:
 
     def _common(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Rows of the slices that every modality has, in one order."""
-        keys = {m: [(str(p), int(s)) for p, s in self.prepared.index[m][r][["patient", "slice"]]] for m, r in rows.items()}
-        shared = set.intersection(*(set(k) for k in keys.values()))
+        by_slice = {}
+        for m, numbers in rows.items():
+            index = self.prepared.index[m][numbers]
+            keys = zip(index["patient"].tolist(), index["slice"].tolist(), strict=True)
+            by_slice[m] = dict(zip(keys, numbers.tolist(), strict=True))
+        shared = sorted(set.intersection(*(set(found) for found in by_slice.values())))
         if not shared:
-            raise LabError("no slice is there in all of " + ", ".join(self.modalities), where=f"data set {self.prepared.data.key}",
+            raise LabError("no slice is there in all of " + ", ".join(rows), where=f"data set {self.prepared.data.key}",
                            mend="set one_modality_per_patient: false, or draw: unpaired")
-        return {m: np.array([r for _, r in sorted((k, r) for k, r in zip(keys[m], rows[m], strict=True) if k in shared)])
-                for m in rows}
+        return {m: np.array([found[key] for key in shared]) for m, found in by_slice.items()}
 
     def shares(self, step: int) -> dict[str, int]:
         """How many slices of each modality step `step` holds."""
@@ -143,7 +149,7 @@ class BatchSource:
         """The batch of `step`, augmented, on the CPU: a dict from modality (and derived name) to its slices."""
         picked = self._picked(step)
         shared = self._augmentation(max(map(len, picked.values())), step, "all") if self._paired else None
-        batch = {}
+        batch: dict[str, Slices] = {}
         for m, rows in picked.items():
             draw = shared.first(len(rows)) if shared is not None else self._augmentation(len(rows), step, m)
             batch |= self._slices(m, rows, draw)
@@ -174,6 +180,10 @@ class BatchSource:
             else:
                 batch[name] = Slices(*augmented(image, label, body, draw, prepared.value_range), names, index)
         return batch
+
+    def at(self, modality: str, rows: np.ndarray) -> Slices:
+        """The slices of given rows of `modality`, not augmented."""
+        return self._slices(modality, np.asarray(rows), None)[modality]
 
     def validation(self) -> Iterator[dict[str, Slices]]:
         """All slices of the validation patients, in order, not augmented; a modality that has run out is left out."""

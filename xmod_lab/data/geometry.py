@@ -1,8 +1,8 @@
 """From a canonical volume to square slices and back.
 
-A slice is laid out as a radiologist reads it with ``imshow(origin="upper")``: axial with anterior up and the patient's right
-on the left, coronal with the head up and the patient's right on the left, sagittal with the head up and anterior on the
-left. Canonical axes run to Right, Anterior and Superior, so every row and column runs against its axis.
+A slice is laid out as a radiologist reads it with ``imshow(origin="upper")``: axial with anterior up and the patient's
+right on the left, coronal with the head up and the patient's right on the left, sagittal with the head up and anterior
+on the left. Canonical axes run to Right, Anterior and Superior, so every row and column runs against its axis.
 """
 
 from __future__ import annotations
@@ -78,8 +78,9 @@ class SliceGeometry:
         _, row, column = AXES[self.plane]
         return self.shape[row], self.shape[column]
 
-    def forward(self, array: np.ndarray, order: Literal["linear", "nearest"] = "linear", fill: float = 0.0) -> np.ndarray:
-        """(x, y, z) -> (D, S, S): float32 for linear, the array's own type for nearest. Outside the grid it is `fill`."""
+    def forward(self, array: np.ndarray, order: Literal["linear", "nearest"] = "linear",
+                fill: float = 0.0) -> np.ndarray:
+        """(x, y, z) -> (D, S, S): float32 for linear, the array's own type for nearest; `fill` outside the grid."""
         if array.shape != self.shape:
             raise ValueError(f"expected shape {self.shape}, found {array.shape}")
         planes = to_planes(array, self.plane)
@@ -143,15 +144,16 @@ def geometry_of(shape: tuple[int, ...], spacing: tuple[float, ...], foreground: 
     pixel = (spacing[row], spacing[column])
     top, bottom, left, right = 0.0, float(rows), 0.0, float(columns)
     if recipe.crop == "foreground" and foreground.any():
-        planes = to_planes(foreground, recipe.plane).any(axis=0)
+        planes = np.any(to_planes(foreground, recipe.plane), axis=0)
         hit_rows, hit_columns = np.flatnonzero(planes.any(axis=1)), np.flatnonzero(planes.any(axis=0))
-        top, bottom, left, right = hit_rows[0], hit_rows[-1] + 1, hit_columns[0], hit_columns[-1] + 1
+        top, bottom = float(hit_rows[0]), float(hit_rows[-1] + 1)
+        left, right = float(hit_columns[0]), float(hit_columns[-1] + 1)
     side = max((bottom - top) * pixel[0], (right - left) * pixel[1])
     if recipe.crop == "foreground":
         side *= 1.0 + 2.0 * recipe.margin
     elif isinstance(recipe.crop, dict):
         side = min(side, recipe.crop["centre"] * min(pixel))
-    middle = ((top + bottom) / 2, (left + right) / 2)
-    half = (side / pixel[0] / 2, side / pixel[1] / 2)
-    box = (middle[0] - half[0], middle[0] + half[0], middle[1] - half[1], middle[1] + half[1])
-    return SliceGeometry(recipe.plane, (shape[0], shape[1], shape[2]), tuple(float(v) for v in box), size)  # type: ignore[arg-type]
+    row_middle, column_middle = (top + bottom) / 2, (left + right) / 2
+    row_half, column_half = side / pixel[0] / 2, side / pixel[1] / 2
+    box = (row_middle - row_half, row_middle + row_half, column_middle - column_half, column_middle + column_half)
+    return SliceGeometry(recipe.plane, (shape[0], shape[1], shape[2]), box, size)

@@ -1,12 +1,13 @@
 """Volumes -> one memory-mapped array of slices a modality, computed once.
 
-Labels of modalities that the task calls unlabelled are neither opened nor asked for their size here: nothing of them can
-reach training. They are read at evaluation, by `truth_labels` alone.
+Labels of modalities that the task calls unlabelled are neither opened nor asked for their size here: nothing of them
+can reach training. They are read at evaluation, by `truth_labels` alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -33,7 +34,7 @@ INDEX = np.dtype([("patient", "U80"), ("slice", "i4"), ("foreground", "f4")])
 """a row of `Prepared.index`: patient, slice number in the volume, part of the slice that is foreground"""
 
 
-@dataclass
+@dataclass(eq=False)
 class Prepared:
     """Everything training may see. Rows of images, labels, foregrounds and index of a modality belong together;
     a patient's rows are consecutive and in slice order."""
@@ -45,6 +46,8 @@ class Prepared:
     fold: int
     size: int
     split: Split
+    available: dict[str, list[str]]
+    """patients by modality, trained or tested; with `subjects`, only these"""
     recipe: Recipe
     folder: Path
     key: str
@@ -60,6 +63,11 @@ class Prepared:
     @property
     def modalities(self) -> list[str]:
         return self.task.modalities
+
+    @property
+    def labelled(self) -> list[str]:
+        """Modalities whose labels training may read."""
+        return self.task.labelled
 
     @property
     def classes(self) -> list[str]:
@@ -93,8 +101,9 @@ def prepare(data: Dataset, task_name: str | None, size: int, *, fold: int = 0, s
             swap: bool = False) -> Prepared:
     """Split the patients of a task and have their slices at `size` x `size`, from the cache or computed now.
 
-    `subjects` uses only so many patients (the first by name; of each modality where patients differ). `swap` lets labelled
-    and unlabelled modalities change places, for the upper bound "target only". Raises LabError for bad input files.
+    `subjects` uses only so many patients (the first by name; a like number of each modality where these have different
+    patients). `swap` lets labelled and unlabelled modalities change places, for the upper bound "target only". Raises
+    LabError for bad input files.
     """
     task_name = task_name or data.default_task
     task = data.task(task_name)
@@ -115,7 +124,7 @@ def prepare(data: Dataset, task_name: str | None, size: int, *, fold: int = 0, s
                 with files.atomic_folder(folder) as temporary:
                     _build(data, task, recipe, size, wanted, temporary)
                     files.write_json(temporary / "made_from.json", described)
-    return _opened(Prepared(data, task_name, task, fold, size, parts, recipe, folder, key, {}, {}, {}, {}))
+    return _opened(Prepared(data, task_name, task, fold, size, parts, available, recipe, folder, key, {}, {}, {}, {}))
 
 
 def _limited(data: Dataset, task: Task, subjects: int | None) -> dict[str, list[str]]:
@@ -128,7 +137,7 @@ def _limited(data: Dataset, task: Task, subjects: int | None) -> dict[str, list[
     if data.relation == "independent":
         each = math.ceil(subjects / len(modalities))
         return {m: names[:each] for m, names in available.items()}
-    first = set(sorted({p for names in available.values() for p in names})[:subjects])
+    first = set(list(dict.fromkeys(p for names in available.values() for p in names))[:subjects])
     return {m: [p for p in names if p in first] for m, names in available.items()}
 
 
@@ -172,12 +181,11 @@ def _build(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict[st
         with (open(folder / f"{modality}.image", "wb") as image, open(folder / f"{modality}.foreground", "wb") as body,
               open(folder / f"{modality}.label", "wb") as label):
             for patient in names:
-                planes, inside, geometry, _ = _sliced(data, task, recipe, patient, modality, size)
+                planes, inside, geometry, volume = _sliced(data, task, recipe, patient, modality, size)
                 planes.astype(np.float16).tofile(image)
                 inside.astype(np.uint8).tofile(body)
                 if labelled:
-                    truth = _truth(data, task, patient, modality)
-                    geometry.forward(truth, "nearest").astype(np.uint8).tofile(label)
+                    geometry.forward(_truth(data, task, patient, modality, volume), "nearest").tofile(label)
                 rows = np.zeros(len(planes), INDEX)
                 rows["patient"], rows["slice"] = patient, np.arange(len(planes))
                 rows["foreground"] = inside.mean(axis=(1, 2))
@@ -208,8 +216,8 @@ def _body_of(data: Dataset, recipe: Recipe, patient: str, modality: str, volume:
     if data.foreground:
         stored = load_volume(file_of(data, patient, data.foreground), unit=data.unit, orientation=data.orientation)
         if stored.array.shape != volume.array.shape:
-            raise LabError(f"foreground mask {stored.array.shape} and image {volume.array.shape} differ", where=stored.path,
-                           mend="resample the mask to the image")
+            raise LabError(f"foreground mask {stored.array.shape} and image {volume.array.shape} differ",
+                           where=stored.path, mend="resample the mask to the image")
         mask = stored.array
     return foreground(volume.array, recipe, data.modalities[modality].kind, mask)
 
@@ -223,8 +231,8 @@ def _sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: s
     for volume in volumes[1:]:
         _same_shape(volume, volumes[0])
     body, first = np.logical_or.reduce(bodies), volumes[0]
-    geometry = geometry_of(first.array.shape, first.spacing, _box_body(data, task, recipe, patient, parts, bodies, first),
-                           recipe, size)
+    boxed = _box_body(data, task, recipe, patient, parts, bodies, first)
+    geometry = geometry_of(first.array.shape, first.spacing, boxed, recipe, size)
     planes = []
     for part, volume, own in zip(parts, volumes, bodies, strict=True):
         values = normalise(volume.array, own, recipe, data.modalities[part].kind)
@@ -254,23 +262,30 @@ def _box_body(data: Dataset, task: Task, recipe: Recipe, patient: str, parts: li
     return bodies[0]
 
 
-def _truth(data: Dataset, task: Task, patient: str, modality: str, like: Volume | None = None) -> np.ndarray:
-    structures = load_structures(data, patient, modality, like)
-    truth: np.ndarray | None = None
-    for number, members in enumerate(task.classes.values(), start=1):
+def _truth(data: Dataset, task: Task, patient: str, modality: str, image: Volume) -> np.ndarray:
+    structures = load_structures(data, patient, modality, image)
+    truth = np.zeros(image.array.shape, np.uint8)
+    for number, (name, members) in enumerate(task.classes.items(), start=1):
+        if missing := set(members) - set(structures):
+            raise LabError(f"class {name!r} needs {sorted(missing)[0]!r}, which the labels of {modality!r} do not have",
+                           where=f"data set {data.key}", mend="correct `classes` in the manifest")
         for member in members:
-            if member in structures:
-                truth = np.zeros(structures[member].shape, np.uint8) if truth is None else truth
-                truth[structures[member]] = number
-    if truth is None:
-        raise LabError(f"no class of task {task.title!r} is among the labels of {modality!r}", where=f"data set {data.key}",
-                       mend="correct `classes` in the manifest")
+            truth[structures[member]] = number
     return truth
 
 
 def test_slices(prepared: Prepared, patient: str, modality: str) -> tuple[Slices, SliceGeometry, Volume]:
-    """All slices of one volume in order, as training would see them, without labels; any modality, for evaluation."""
-    planes, inside, geometry, volume = _sliced(prepared.data, prepared.task, prepared.recipe, patient, modality, prepared.size)
+    """All slices of one volume in order, as training would see them, without labels; any modality, for evaluation.
+
+    The last volumes asked for are kept, since several networks are scored on each: do not write into what comes back.
+    """
+    return _test_slices(prepared, patient, modality)
+
+
+@functools.lru_cache(maxsize=2)
+def _test_slices(prepared: Prepared, patient: str, modality: str) -> tuple[Slices, SliceGeometry, Volume]:
+    planes, inside, geometry, volume = _sliced(prepared.data, prepared.task, prepared.recipe, patient, modality,
+                                               prepared.size)
     depth = len(planes)
     around = neighbour_rows(np.arange(depth), np.zeros(depth, int), np.full(depth, depth - 1), prepared.task.neighbours)
     slices = Slices(as_channels(planes.astype(np.float16)[around]), None, torch.from_numpy(inside), [patient] * depth,

@@ -2,25 +2,26 @@
 
 Sources are the papers and their code; what is corrected, and why:
 
-P1     brain, UAGAN (Yuan et al. 2019). There: z-score, min-max, centre crop 200, resize 128, slices with under 9.8 % of
-       non-zero pixels dropped. A z-score followed by min-max is min-max alone (the affine maps cancel), so only min-max is
-       written here; its limits are the 0.1 and 99.9 percentile of the foreground, since a few bright voxels would else
-       compress the brain. The crop is the foreground's box, because a fixed 200 suits the BraTS grid alone
-       (``overrides: {crop: {centre: 200}}`` gives it back). Slices are dropped in training only, so scored volumes are whole.
-P2     heart, PnP-AdaNet, SIFA, SASAN: coronal, clip at the 2 and 98 percentile, z-score, [-1, 1]. The papers centre their
-       crop on the labels, which leaks them; here the body's box is used. SIFA's fixed limits for the last step fit one
-       release of one data set; here z-scores are clipped at 4 and divided by 4 for every modality, which needs no statistics
-       of other patients.
-P3     heart, CSA (Chen et al. 2020): centre crop 224, z-score of each slice. A nearly empty slice has almost no spread and
-       would explode, so its standard deviation counts as at least 20 % of the volume's.
+P1     brain, UAGAN (Yuan et al. 2019). There: z-score, min-max, centre crop 200, resize 128, slices with under 9.8 %
+       of non-zero pixels dropped. A z-score followed by min-max is min-max alone (the affine maps cancel), so only
+       min-max is written here; its limits are the 0.1 and 99.9 percentile of the foreground, since a few bright voxels
+       would else compress the brain. The crop is the foreground's box, because a fixed 200 suits the BraTS grid alone
+       (``overrides: {crop: {centre: 200}}`` gives it back). Slices are dropped in training only, never in tests.
+P2     heart, PnP-AdaNet, SIFA, SASAN: coronal, clip at the 2 and 98 percentile, z-score, [-1, 1]. The papers centre
+       their crop on the labels, which leaks them; here the body's box is used. SIFA's fixed limits for the last step
+       fit one release of one data set; here z-scores are clipped at 4 and divided by 4 for every modality, which needs
+       no statistics of other patients.
+P3     heart, CSA (Chen et al. 2020): centre crop 224, z-score of each slice. A nearly empty slice has almost no spread
+       and would explode, so its standard deviation counts as at least 20 % of the volume's; clipped at 5, divided by 5.
 P4     brain, SASAN (Tomar et al. 2021): clip at the 2 and 98 percentile, min-max.
-chaos  abdomen, TarGAN (Chen et al. 2021). There: raw MR values under 50 set to 0, min-max of each slice, one DICOM window for
-       CT. Slice-wise min-max hides brightness between slices and fails on constant ones, so MR is clipped at the volume's 0.5
-       and 99.5 percentile; CT has a fixed soft-tissue window; the body is a threshold's largest component, not "non-zero".
+chaos  abdomen, TarGAN (Chen et al. 2021). There: raw MR values under 50 set to 0, min-max of each slice, one DICOM
+       window for CT. Slice-wise min-max hides brightness between slices and fails on constant ones, so MR is clipped at
+       the volume's 0.5 and 99.5 percentile; CT has a fixed soft-tissue window; the body is a threshold's largest
+       component, not "non-zero".
 rire   head CT and MR, SASAN: 0.5 and 99.5 percentile; of CT only the inscribed circle counts, as the scanner fills the
        corners with a constant.
-bigl   brain, BiGL (He et al.): z-score over the non-zero voxels (BraTS volumes are mostly zeros), clipped at 5, divided by 5;
-       background is -1.
+bigl   brain, BiGL (He et al.): z-score over the non-zero voxels (BraTS volumes are mostly zeros), clipped at 5, divided
+       by 5; background is -1.
 
 Every recipe maps into [-1, 1], so that translators that end in tanh share it.
 """
@@ -56,7 +57,7 @@ class Recipe:
     """z-scores are clipped to plus/minus this and divided by it"""
     value_range: tuple[float, float] = (-1.0, 1.0)
     foreground: Literal["nonzero", "body"] = "body"
-    """nonzero: stripped images; body: threshold, largest component, holes filled. A mask of the data set goes before both."""
+    """nonzero: stripped images; body: threshold, largest component, holes filled. A mask in the data set goes first."""
     blank: bool = False
     """voxels outside the foreground become the lowest value"""
     circle: bool = False
@@ -72,7 +73,8 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
-    Recipe("P1", mr_clip=(0.1, 99.9), foreground="nonzero", blank=True, drop_below=0.098, flips=("horizontal", "vertical")),
+    Recipe("P1", mr_clip=(0.1, 99.9), foreground="nonzero", blank=True, drop_below=0.098,
+           flips=("horizontal", "vertical")),
     Recipe("P2", plane="coronal", mr_clip=(2, 98), ct_window=None, ct_clip=(2, 98), scale="zscore", z_limit=4.0),
     Recipe("P3", mr_clip=None, ct_window=None, scale="zscore_slice", crop={"centre": 224}),
     Recipe("P4", mr_clip=(2, 98), foreground="nonzero", blank=True),
@@ -119,44 +121,59 @@ def _check(recipe: Recipe, where: str) -> None:
 def foreground(array: np.ndarray, recipe: Recipe, kind: str, mask: np.ndarray | None = None) -> np.ndarray:
     """Where the body is: boolean, shape of `array` (x, y, z). Labels are never looked at.
 
-    `mask` is the data set's own mask (values above one half count; ones stored as 0.99999997 are common). Without it the
-    recipe's rule decides; where that finds nothing or nearly everything the body is the whole image.
+    `mask` is the data set's own mask (values above one half count; ones stored as 0.99999997 are common). Without it
+    the recipe's rule decides: "nonzero" falls back to "body" where the zeros are not a stripped background, and a body
+    that cannot be found is the whole image.
     """
     if mask is not None:
         found = mask > 0.5
         return found if found.any() else np.ones(array.shape, bool)
     if recipe.foreground == "nonzero" and kind == "MR":
         found = array != 0
-        if 0.005 < found.mean() < 0.98:  # otherwise the image was not stripped, or its background is another constant
+        # where much of it is dark, the zeros come from elsewhere: the image was never stripped
+        if found.mean() > 0.005 and (array[found] > _threshold(array, kind)).mean() > 0.7:
             return found
     return _body(array, kind)
 
 
-def _body(array: np.ndarray, kind: str) -> np.ndarray:
-    """Largest bright component after an opening, its holes filled in each axial slice."""
-    from scipy import ndimage
+def _threshold(array: np.ndarray, kind: str) -> float:
+    """Value between background and tissue."""
     from skimage.filters import threshold_otsu
 
     if kind == "CT":
-        threshold = -400.0  # between air or lung and soft tissue
-    else:
-        bright = np.minimum(array, np.percentile(array, 99.0))
-        if bright.min() == bright.max():
-            return np.ones(array.shape, bool)
-        # Otsu separates dark from bright; dark tissue lies below its threshold, noise well below half of it
-        lowest = float(np.percentile(array, 1.0))
-        threshold = lowest + 0.5 * (float(threshold_otsu(bright)) - lowest)
-    found = array > threshold
-    opened = ndimage.binary_opening(found, iterations=1)
-    parts, count = ndimage.label(opened)
+        return -400.0  # HU, between air or lung and soft tissue
+    least, most = np.percentile(array, (1.0, 99.0))
+    clipped = np.clip(array, least, most)
+    if least == most:  # a few bright voxels on a constant
+        return float(least)
+    # Otsu separates dark from bright; dark tissue lies below its threshold, noise well below half of it
+    return float(least) + 0.5 * (float(threshold_otsu(clipped)) - float(least))
+
+
+def _body(array: np.ndarray, kind: str) -> np.ndarray:
+    """Largest component above the threshold, opened (a couch comes off), with gaps and holes of each slice filled."""
+    from scipy.ndimage import label, maximum_filter, minimum_filter
+
+    above = (array > _threshold(array, kind)).astype(np.uint8)
+    # in plane only: slices are often thick, and a volume of one slice must not vanish
+    opened = maximum_filter(minimum_filter(above, (3, 3, 1)), (3, 3, 1))
+    parts, count = label(opened)
     if count == 0:
         return np.ones(array.shape, bool)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    body = parts == sizes.argmax()
-    for k in range(body.shape[2]):
-        body[:, :, k] = ndimage.binary_fill_holes(body[:, :, k])
-    return body if body.mean() > 0.005 else np.ones(array.shape, bool)
+    body = (parts == sizes.argmax()).astype(np.uint8)
+    reach = max(1, round(0.02 * max(array.shape[:2])))  # closes gaps in the skin, so that what it encloses is filled
+    padded = np.pad(body, ((reach + 1, reach + 1), (reach + 1, reach + 1), (0, 0)))
+    window = (2 * reach + 1, 2 * reach + 1, 1)
+    closed = minimum_filter(maximum_filter(padded, window), window)
+    in_plane = np.zeros((3, 3, 3), int)
+    in_plane[1, :, 1] = in_plane[:, 1, 1] = 1
+    outside, _ = label(closed == 0, in_plane)  # every slice has its own background; what does not touch it is a hole
+    is_outside = np.zeros(outside.max() + 1, bool)
+    is_outside[outside[0, 0]] = True
+    found = ~is_outside[outside][reach + 1:-reach - 1, reach + 1:-reach - 1]
+    return found if found.mean() > 0.005 else np.ones(array.shape, bool)
 
 
 def _circle(shape: tuple[int, ...]) -> np.ndarray:

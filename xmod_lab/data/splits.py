@@ -1,7 +1,7 @@
 """Who trains, who validates, who is tested: always whole patients.
 
-Patients are shuffled with the task's split seed within groups that have the same modalities, then dealt to the folds, so
-that every fold tests a like share of each modality. Equal names count as one patient, in every data set.
+Patients are shuffled with the task's split seed within groups that have the same modalities, then dealt to the folds,
+so that every fold tests a like share of each modality. Equal names count as one patient, in every data set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ENOUGH = 2
 
 @dataclass(frozen=True)
 class Split:
-    """Patients by role. `demonstration`: too few of them, so some are in two roles or modalities and no score counts."""
+    """Patients by role. `demonstration`: too few; some may be in two roles or modalities and no score counts."""
 
     train: dict[str, list[str]]
     val: dict[str, list[str]]
@@ -29,8 +29,8 @@ class Split:
 def split(data: Dataset, task: Task, fold: int, available: dict[str, list[str]]) -> Split:
     """Deal the patients of `available` (modality -> names) by the task's split. Deterministic.
 
-    A test patient keeps every tested modality it has. Where the task says so, a training or validation patient contributes
-    one modality only. Raises LabError for a fold that does not exist, or a modality without patients.
+    A test patient keeps every tested modality it has. Where the task says so, a training or validation patient
+    contributes one modality only. Raises LabError for a fold that does not exist, or a modality without patients.
     """
     folds = task.split.folds
     if not 0 <= fold < folds:
@@ -48,7 +48,7 @@ def split(data: Dataset, task: Task, fold: int, available: dict[str, list[str]])
             or any(not set(available[m]) & set(test) for m in task.tested)
             or (task.split.val > 0 and any(not val[m] for m in task.labelled))):
         return _demonstration(data, task, fold, available)
-    return Split(train, val, sorted(test))
+    return Split(train, val, sorted(test), data.demonstration)
 
 
 def _shuffled(names: list[str], *name: int | str) -> list[str]:
@@ -78,8 +78,9 @@ def _deal(data: Dataset, task: Task, rest: dict[str, list[str]]) -> dict[str, li
     return owned
 
 
-def _validation(data: Dataset, task: Task, owned: dict[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Take the validation patients out of each modality's; a patient with several modalities validates in all of them."""
+def _validation(data: Dataset, task: Task,
+                owned: dict[str, list[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Take validation patients out of each modality's; a patient with several modalities validates in all of them."""
     chosen: set[str] = set()
     for modality in task.modalities:
         names = _shuffled(owned[modality], task.split.seed, "validation", data.key)
@@ -92,8 +93,8 @@ def _validation(data: Dataset, task: Task, owned: dict[str, list[str]]) -> tuple
 
 
 def _demonstration(data: Dataset, task: Task, fold: int, available: dict[str, list[str]]) -> Split:
-    """Few patients: each contributes all its modalities, validation repeats training; one that a modality cannot spare is
-    trained on and tested."""
+    """Few patients: each contributes all its modalities, validation repeats training, and one that a modality cannot
+    spare is trained on and tested."""
     test: set[str] = set()
     for modality in task.tested:
         if not test & set(available[modality]):
