@@ -1,4 +1,7 @@
-"""`xmod-lab series run | check | exercises | html | lint`. Exit codes: 0 ok, 1 failed, 2 usage, 3 scores differ, 4 nothing ran."""
+"""`xmod-lab series run | check | exercises | html | lint`.
+
+Exit codes: 0 ok, 1 a notebook failed, 2 usage, 3 scores differ, 4 nothing ran.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ def run(
     jobs: Annotated[int, typer.Option(help="Notebooks at a time; 0 chooses.", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of this run. Default: a new one below series/.")] = None,
     runs: Annotated[Path | None, typer.Option(help="Run folders to use and to add to. Default: OUT/runs.")] = None,
-    parameter: Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value, as often as needed")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", help="name=value, as often as needed")
+    ] = None,
     limit: Annotated[float | None, typer.Option(help="Seconds a notebook. Default: 5 times its budget.", min=1)] = None,
     cell_timeout: Annotated[float | None, typer.Option(help="Seconds a cell. Default: as a notebook.", min=1)] = None,
     memory: Annotated[float | None, typer.Option(help="GB a notebook may hold. Default: no limit.", min=0.1)] = None,

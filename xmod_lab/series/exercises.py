@@ -7,8 +7,8 @@ An exercise is three cells in a row, with these tags:
                indentation reaches) becomes ``# your code here`` and ``...``; without such a line, the whole cell does.
     check      code: xmod_lab.nb.check or check_close, with a hint
 
-The check must fail with its hint, not with an error of its own, while the answer is still ``...``. So hand over functions,
-``check(lambda: dice(a, b) == 0.5, "hint")``, or bind names before the line ``# solution``.
+The check must fail with its hint, not with an error of its own, while the answer is still ``...``. So hand over
+functions, ``check(lambda: dice(a, b) == 0.5, "hint")``, or bind names before the line ``# solution``.
 
 So that exercises can be tried without running the whole notebook, the solution and check cells may use only what the
 cells tagged ``parameters``, ``setup`` and ``needed`` make, and earlier solutions. `try_exercises` runs exactly these.
@@ -116,7 +116,9 @@ def exercises_of(nb: Any, where: str = "") -> list[tuple[Any, Any]]:
         group = marks[start : start + 3]
         if [tag for tag, _ in group] != ["exercise", "solution", "check"]:
             got = ", ".join(tag for tag, _ in group)
-            raise LabError(f"exercise {number} is tagged {got}", where=where, mend="tag exercise, solution, check in this order")
+            raise LabError(
+                f"exercise {number} is tagged {got}", where=where, mend="tag exercise, solution, check in this order"
+            )
         found.append((group[1][1], group[2][1]))
     return found
 
@@ -134,7 +136,9 @@ def try_exercises(nb: Any, folder: Path, profile: str = "smoke") -> list[Tried]:
         for cell in nb.cells:
             if cell.cell_type == "code" and set(source.tags(cell)) & set(FIRST):
                 if problem := _run(cell.source, space):
-                    raise LabError(f"a cell before the exercises fails: {problem[1]}", mend="see exercises.py for what may run")
+                    raise LabError(
+                        f"a cell before the exercises fails: {problem[1]}", mend="see exercises.py for what may run"
+                    )
                 if "parameters" in source.tags(cell):
                     space["profile"] = profile
             elif id(cell) in answers:

@@ -53,7 +53,9 @@ def file_of(profile: str) -> Path | None:
 
 def versions() -> dict[str, str]:
     """What the numbers may depend on."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in ("torch", "numpy", "scipy")}
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in ("torch", "numpy", "scipy")
+    }
 
 
 def load(path: Path) -> Scores:
@@ -64,7 +66,9 @@ def load(path: Path) -> Scores:
             for row in scores.values():
                 float(row["value"]), float(row["tolerance"]), row["trivial"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise LabError("not a file of expected scores", where=path.name, mend="write it with --update-expected") from error
+        raise LabError(
+            "not a file of expected scores", where=path.name, mend="write it with --update-expected"
+        ) from error
     return dict(found["notebooks"])
 
 
@@ -119,12 +123,14 @@ def update(path: Path, recorded: Scores) -> list[Difference]:
 
 def table(differences: list[Difference]) -> str:
     """Old and new value and tolerance side by side, one line a score."""
-    rows = [("notebook", "score", "old", "new", "old tol.", "new tol.", "")]
+    rows = [["notebook", "score", "old", "new", "old tol.", "new tol.", ""]]
     for d in differences:
         cells = [_cell(row, key) for key in ("value", "tolerance") for row in (d.old, d.new)]
-        rows.append((d.notebook, d.score, *cells, d.kind))
+        rows.append([d.notebook, d.score, *cells, d.kind])
     widths = [max(len(row[i]) for row in rows) for i in range(7)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _cell(row: dict[str, Any] | None, key: str) -> str:

@@ -1,4 +1,4 @@
-"""HTML that needs no network: each executed notebook as one file, and an index with time, scores and a first picture."""
+"""HTML that needs no network: each executed notebook as one file, and an index with times, scores and pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 """
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a }
-ul { list-style: none; padding: 0; display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem }
+ul { list-style: none; padding: 0; display: grid;
+  grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem }
 li { border: 1px solid #ccc; border-left: .5rem solid #767676; border-radius: .4rem; padding: .8rem; overflow: hidden }
 li.pass { border-left-color: #1b7f3b } li.fail { border-left-color: #b3261e }
 h2 { font-size: 1.05rem; margin: 0 0 .3rem } img { max-width: 100%; display: block; margin: .5rem 0 }
@@ -39,7 +40,9 @@ def _exporter() -> Any:
     import nbconvert
 
     exporter = nbconvert.HTMLExporter(
-        extra_loaders=[jinja2.DictLoader({"offline.html.j2": _TEMPLATE})], template_file="offline.html.j2", embed_images=True
+        extra_loaders=[jinja2.DictLoader({"offline.html.j2": _TEMPLATE})],
+        template_file="offline.html.j2",
+        embed_images=True,
     )
     return exporter
 
@@ -117,7 +120,8 @@ def _card(result: Result, executed: Path, differing: list[str]) -> str:
     scores = "".join(f"<tr><td>{html.escape(n)}</td><td>{r['value']:.4g}</td></tr>" for n, r in result.scores.items())
     reason = "".join(f'<p class="reason">{html.escape(text)}</p>' for text in [result.reason, *differing] if text)
     slow = ", over its budget" if result.slow else ""
+    table = f"<table>{scores}</table>"
     return (
         f'<li class="{status.replace(" ", "-")}"><h2>{title}</h2>'
-        f'<div class="meta">{status.upper()}, {result.seconds:.1f} s{slow}</div>{image}{reason}<table>{scores}</table></li>'
+        f'<div class="meta">{status.upper()}, {result.seconds:.1f} s{slow}</div>{image}{reason}{table}</li>'
     )

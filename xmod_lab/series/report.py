@@ -1,4 +1,4 @@
-"""What a run leaves to read: report.json for programs, JUnit XML for continuous integration, one line a notebook for people."""
+"""What a run leaves to read: report.json for programs, JUnit XML for continuous integration, lines for people."""
 
 from __future__ import annotations
 

@@ -30,7 +30,13 @@ from xmod_lab.series import proof, source
 HARD = 5
 """A notebook is ended after this many times its budget: a slow machine is reported, an endless loop is stopped."""
 KERNEL = "xmod-lab"
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Job:
 
 @dataclasses.dataclass
 class Result:
-    """How one notebook ended. status: "pass", "fail" or "not run"; `reason` is one line, `detail` the traceback's end."""
+    """How one notebook ended. status: "pass", "fail" or "not run"; `reason`: one line; `detail`: the traceback's end."""
 
     name: str
     title: str
@@ -158,7 +164,7 @@ def execute(
 
 
 def _write_kernel(folder: Path) -> None:
-    """A kernel specification of the running interpreter: an installed "python3" may belong to another one, or be absent."""
+    """A kernel of the running interpreter: an installed "python3" may belong to another one, or be absent."""
     argv = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": argv, "display_name": KERNEL, "language": "python"}
     write_json(folder / "kernels" / KERNEL / "kernel.json", spec)
@@ -188,11 +194,15 @@ def _one(
     (folder / "scores.jsonl").unlink(missing_ok=True)
     budget = notebook.budget[profile]
     seconds = limits.seconds or HARD * budget
-    files = {key: str(folder / name) for key, name in _FILES.items()}
-    spec = files | {
-        "source": str(notebook.path.resolve()), "output": str(folder / notebook.path.name), "kernel": KERNEL,
-        "cwd": str(notebook.path.resolve().parent), "parameters": job.parameters, "cell_timeout": limits.cell or seconds,
-    }  # fmt: skip
+    spec: dict[str, Any] = {key: str(folder / name) for key, name in _FILES.items()}
+    spec |= {
+        "source": str(notebook.path.resolve()),
+        "output": str(folder / notebook.path.name),
+        "kernel": KERNEL,
+        "cwd": str(notebook.path.resolve().parent),
+        "parameters": job.parameters,
+        "cell_timeout": limits.cell or seconds,
+    }
     write_json(folder / "spec.json", spec)
     began = time.monotonic()
     with open(folder / "process.txt", "wb") as log:

@@ -59,7 +59,9 @@ def folder() -> Path:
     """Where the notebooks of this checkout lie. Raises LabError outside a checkout."""
     root = paths.checkout()
     if root is None:
-        raise LabError("the notebooks are not part of an installed package", mend="run inside a checkout of the project")
+        raise LabError(
+            "the notebooks are not part of an installed package", mend="run inside a checkout of the project"
+        )
     return root / "notebooks"
 
 
@@ -72,7 +74,7 @@ def tagged(nb: Any, tag: str) -> list[Any]:
 
 
 def read(path: str | Path) -> Source:
-    """Read and check one notebook. Raises LabError for a file that is no notebook and for metadata that is not as above."""
+    """Read and check one notebook. Raises LabError for a file that is none and for metadata that is not as above."""
     path = Path(path)
     try:
         nb = nbformat.read(path, as_version=4)
@@ -150,4 +152,6 @@ def typed(name: str, text: str, parameter: Parameter) -> Any:
                     return value
         except (ValueError, SyntaxError):
             continue
-    raise LabError(f"parameter {name} is {parameter.annotation}, not {text!r}", mend="see the notebook's parameters cell")
+    raise LabError(
+        f"parameter {name} is {parameter.annotation}, not {text!r}", mend="see the notebook's parameters cell"
+    )
