@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ def patient_boxes(
     Boxes span the quartiles with the median as line, whiskers reach to 1.5 times that span. The number of patients
     stands in the axis label.
     """
+    import matplotlib
     import matplotlib.pyplot as plt
     import seaborn as sns
 
@@ -88,7 +90,9 @@ def patient_boxes(
     look: dict[str, Any] = {"data": table, "x": x, "y": y, "order": order, "hue": hue, "ax": axis}
     look["hue_order"] = hues or None
     boxes = {"palette": palette} if hue else {"color": "0.85"}
-    sns.boxplot(**look, **boxes, fliersize=0, width=0.7, linewidth=1.0, boxprops={"alpha": 0.55})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "vert: bool", matplotlib.MatplotlibDeprecationWarning)  # seaborn's own call
+        sns.boxplot(**look, **boxes, fliersize=0, width=0.7, linewidth=1.0, boxprops={"alpha": 0.55})
     before = axis.get_legend_handles_labels()
     points: dict[str, Any] = {"palette": ["0.15"] * len(hues)} if hue else {"color": "0.15"}
     sns.stripplot(**look, **points, dodge=bool(hue), size=3.5, alpha=0.8, jitter=0.12, legend=False)

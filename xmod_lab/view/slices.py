@@ -203,6 +203,7 @@ def recipe_steps(
     axes[1, 0].set_ylabel("pixels above\nthe lowest value", fontsize=8)
     if labels is not None:
         draw_contours(axes[0, -1], labels, colours)
+        figure.set_layout_engine("constrained", rect=(0, 0.07, 1, 0.93))  # room for a legend below the axis labels
         _legend(figure, colours)
     return figure
 
