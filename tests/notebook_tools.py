@@ -1,0 +1,68 @@
+"""Tiny notebooks for the tests of the series."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+PARAMETERS = 'profile: str = "lesson"  # effort\nseed: int = 0  # every draw follows it\n'
+FIGURE = "import matplotlib.pyplot as plt\n\nfigure, axes = plt.subplots(figsize=(1, 1))\naxes.plot([1, 2, 3]);"
+SCORE = 'from xmod_lab.nb import record\n\nrecord("dice", 0.75, trivial=0.0, tolerance=0.05)'
+
+
+def cell(source: str, *tags: str, markdown: bool = False) -> Any:
+    made = (new_markdown_cell if markdown else new_code_cell)(source)
+    if tags:
+        made.metadata["tags"] = list(tags)
+    return made
+
+
+def write(path: Path, cells: list[Any], **xmod: Any) -> Path:
+    """Write a notebook of `cells` with stable ids."""
+    nb = new_notebook(cells=cells)
+    for number, one in enumerate(nb.cells):
+        one["id"] = f"cell-{number}"
+    nb.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nb.metadata["xmod"] = xmod
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nb, path)
+    return path
+
+
+def tiny(path: Path, *sources: str, parameters: str = PARAMETERS, **xmod: Any) -> Path:
+    """A notebook of a heading, a parameters cell and code cells."""
+    first = [cell(f"# {path.stem[:2]} Tiny {path.stem[3:]}", markdown=True), cell(parameters, "parameters")]
+    return write(path, first + [cell(source) for source in sources], **xmod)
+
+
+EXERCISE = """def dice(a, b):
+    # solution
+    both = (a & b).sum()
+    return 2 * both / (a.sum() + b.sum())
+"""
+CHECK = 'check_close(lambda: dice(a, b), 2 / 3, "count the overlap twice", rtol=1e-3)'
+GAP = "domain shift " * 160
+
+
+def proper_cells() -> list[Any]:
+    """Cells of a notebook that follows the skeleton."""
+    parameters = PARAMETERS + 'dataset: str = "brain_tumour"  # a key of the manifest\n'
+    setup = "import numpy as np\n\nfrom xmod_lab.nb import check_close, record\n\na, b = np.array([1, 1]), np.array([1, 0])"
+    return [
+        cell("# 05 Tiny\n\n**Time** seconds\n\n**Hardware** any\n\n**Needs** nothing", "title", markdown=True),
+        cell("Afterwards you can count.", "goal", markdown=True),
+        cell(parameters.strip(), "parameters"),
+        cell(setup, "setup"),
+        cell(f"Dice is $2|A \\cap B| / (|A| + |B|)$ (eq. 1). {GAP}", "theory", markdown=True),
+        cell("What will it be?", "predict", markdown=True),
+        cell("a, b = a > 0, b > 0", "code", "needed"),
+        cell("print(profile, seed, dataset, a)", "figure"),
+        cell("Write it. See [the tiny one](05_tiny.ipynb).", "exercise", markdown=True),
+        cell(EXERCISE.strip(), "solution"),
+        cell(CHECK, "check"),
+        cell('record("dice", dice(a, b), trivial=0.0, tolerance=0.01)', "record"),
+        cell("It is 2/3. Next: [this one](05_tiny.ipynb).", "recap", markdown=True),
+    ]
