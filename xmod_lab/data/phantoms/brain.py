@@ -36,6 +36,8 @@ class Brain:
 
     canvas: Canvas
     depth: np.ndarray
+    hindbrain: np.ndarray
+    """distance to cerebellum and brain stem, mm, negative inside"""
     atrophy: float
 
 
@@ -164,7 +166,7 @@ def draw(streams: Streams, space: Space, turn: tuple[float, float, float] = (0, 
     _cortex(streams, c, -hull, atrophy)
     hind = _hindbrain(streams, c)
     _deep(streams, c, atrophy)
-    return Brain(c, -np.minimum(hull, hind), atrophy)
+    return Brain(c, -np.minimum(hull, hind), hind, atrophy)
 
 
 def white_matter_lesions(brain: Brain, rng: np.random.Generator, load: float) -> list[tuple[Box, np.ndarray]]:
