@@ -36,18 +36,15 @@ def from_planes(planes: np.ndarray, plane: Plane) -> np.ndarray:
 def _weights(count: int, start: float, stop: float, size: int) -> np.ndarray:
     """(size, count) linear weights that sample [start, stop) at `size` points; smoothing where it shrinks.
 
-    The kernel is a triangle as wide as the coarser of the two pixels, so that a smaller picture does not alias.
-    Weights of samples outside the grid are left out: a row's sum is the part of it that lies inside.
+    The kernel is a triangle as wide as the coarser of the two pixels, so that a smaller picture does not alias. At the
+    grid's edge the outermost pixel is repeated; a sample whose centre lies outside the grid has no weights at all.
     """
     step = (stop - start) / size
     centres = start + (np.arange(size) + 0.5) * step - 0.5
     width = max(step, 1.0)
-    low, high = int(np.floor(start - width)) - 1, int(np.ceil(stop + width)) + 1
-    positions = np.arange(min(low, 0), max(high, count))
-    kernel = np.clip(1.0 - np.abs(centres[:, None] - positions[None, :]) / width, 0.0, None)
-    kernel /= kernel.sum(axis=1, keepdims=True)
-    inside = (positions >= 0) & (positions < count)
-    weights = np.ascontiguousarray(kernel[:, inside].astype(np.float32))
+    kernel = np.clip(1.0 - np.abs(centres[:, None] - np.arange(count)[None, :]) / width, 0.0, None)
+    kernel[(centres < -0.5) | (centres > count - 0.5)] = 0.0
+    weights = (kernel / np.maximum(kernel.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
     weights.setflags(write=False)
     return weights
 
@@ -127,9 +124,9 @@ class SliceGeometry:
     def _back_weights(self, count: int, start: float, stop: float) -> tuple[slice, np.ndarray]:
         first, last = max(0, int(np.ceil(start - 0.5))), min(count, int(np.floor(stop - 0.5)) + 1)
         scale = self.size / (stop - start)
-        weights = _weights(self.size, (first - start) * scale, (last - start) * scale, max(last - first, 0))
-        total = weights.sum(axis=1, keepdims=True)
-        return slice(first, last), weights / np.maximum(total, 1e-6)  # the outermost pixels repeat the edge
+        if last <= first:
+            return slice(0, 0), np.zeros((0, self.size), np.float32)
+        return slice(first, last), _weights(self.size, (first - start) * scale, (last - start) * scale, last - first)
 
 
 def geometry_of(shape: tuple[int, ...], spacing: tuple[float, ...], foreground: np.ndarray, recipe: Recipe,

@@ -99,19 +99,28 @@ def recipe_of(task: Task) -> Recipe:
 
 
 def _check(recipe: Recipe, where: str) -> None:
+    def within(value: Any, low: float, high: float) -> bool:
+        return isinstance(value, int | float) and low <= value <= high
+
+    def rising(pair: Any) -> bool:
+        numbers = isinstance(pair, tuple) and len(pair) == 2 and all(within(v, -1e9, 1e9) for v in pair)
+        return numbers and pair[0] < pair[1]
+
     crop = recipe.crop
-    centred = isinstance(crop, dict) and set(crop) == {"centre"} and crop["centre"] > 0
+    centred = isinstance(crop, dict) and set(crop) == {"centre"} and within(crop["centre"], 1, 1e5)
     for field, good in {
         "plane": recipe.plane in ("axial", "coronal", "sagittal"),
         "scale": recipe.scale in ("minmax", "zscore", "zscore_slice"),
         "foreground": recipe.foreground in ("nonzero", "body"),
         "crop": centred or crop in ("none", "foreground"),
-        "z_limit": recipe.z_limit > 0,
-        "drop_below": 0 <= recipe.drop_below < 1,
-        "margin": 0 <= recipe.margin < 1,
-        "flips": set(recipe.flips) <= {"horizontal", "vertical"},
-        **{name: pair is None or (len(pair) == 2 and pair[0] < pair[1]) for name, pair in
-           (("mr_clip", recipe.mr_clip), ("ct_clip", recipe.ct_clip), ("ct_window", recipe.ct_window))},
+        "blank": isinstance(recipe.blank, bool),
+        "circle": isinstance(recipe.circle, bool),
+        "z_limit": within(recipe.z_limit, 0.1, 100),
+        "drop_below": within(recipe.drop_below, 0, 0.99),
+        "margin": within(recipe.margin, 0, 1),
+        "flips": isinstance(recipe.flips, tuple) and set(recipe.flips) <= {"horizontal", "vertical"},
+        **{name: getattr(recipe, name) is None or rising(getattr(recipe, name))
+           for name in ("mr_clip", "ct_clip", "ct_window")},
     }.items():
         if not good:
             raise LabError(f"recipe field {field!r} cannot be {getattr(recipe, field)!r}", where=where,
@@ -147,7 +156,7 @@ def _threshold(array: np.ndarray, kind: str) -> float:
     if least == most:  # a few bright voxels on a constant
         return float(least)
     # Otsu separates dark from bright; dark tissue lies below its threshold, noise well below half of it
-    return float(least) + 0.5 * (float(threshold_otsu(clipped)) - float(least))
+    return float(least) + 0.5 * (float(threshold_otsu(clipped.ravel())) - float(least))
 
 
 def _body(array: np.ndarray, kind: str) -> np.ndarray:
