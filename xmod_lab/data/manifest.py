@@ -19,8 +19,21 @@ from xmod_lab.data.schema import Dataset, LabelFiles, Modality, RemoteFile, Spli
 from xmod_lab.errors import LabError
 from xmod_lab.files import locked, write_text
 
-__all__ = ["Dataset", "LabelFiles", "Modality", "RemoteFile", "Split", "Task", "add_entry", "dataset", "load_manifest",
-           "lock_hash", "package_manifest", "parse", "user_manifest"]
+__all__ = [
+    "Dataset",
+    "LabelFiles",
+    "Modality",
+    "RemoteFile",
+    "Split",
+    "Task",
+    "add_entry",
+    "dataset",
+    "load_manifest",
+    "lock_hash",
+    "package_manifest",
+    "parse",
+    "user_manifest",
+]
 
 LOCKED = "locked"
 HEADER = """# Your own data sets (xmod-lab data add FOLDER) and the hashes of what was downloaded first, under `locked`.
@@ -51,8 +64,9 @@ def parse(text: str, where: str | Path, *, own: bool = False) -> dict[str, Datas
         if not isinstance(entry, dict):
             raise LabError(f"data set {key!r} must be a mapping", where=where)
         if entry.get("access") == "own" and not own:
-            raise LabError(f"field {key}.access: 'own' is for {user_manifest().name} only", where=where,
-                           mend="move it there")
+            raise LabError(
+                f"field {key}.access: 'own' is for {user_manifest().name} only", where=where, mend="move it there"
+            )
         if "key" in entry:
             raise LabError(f"field {key}.key: the key is the entry's name", where=where, mend="remove that field")
         try:
@@ -99,8 +113,10 @@ def load_manifest() -> dict[str, Dataset]:
     found |= mine
     for key, hashes in _locked_hashes().items():
         if key in found:
-            files = [file.model_copy(update=hashes[file.path]) if file.sha256 is None and file.path in hashes else file
-                     for file in found[key].files]
+            files = [
+                file.model_copy(update=hashes[file.path]) if file.sha256 is None and file.path in hashes else file
+                for file in found[key].files
+            ]
             found[key] = found[key].model_copy(update={"files": files})
     return found
 
@@ -121,15 +137,19 @@ def _user_file() -> dict[str, Any]:
 def _locked_hashes() -> dict[str, dict[str, dict[str, Any]]]:
     hashes = _user_file().get(LOCKED) or {}
     if not isinstance(hashes, dict) or not all(isinstance(files, dict) for files in hashes.values()):
-        raise LabError(f"field {LOCKED}: must be a mapping {{data set: {{path: {{sha256, bytes}}}}}}",
-                       where=user_manifest())
+        raise LabError(
+            f"field {LOCKED}: must be a mapping {{data set: {{path: {{sha256, bytes}}}}}}", where=user_manifest()
+        )
     for key, files in hashes.items():
         for path, value in files.items():
             try:
                 RemoteFile(path=path, urls=["locked"], **value)
             except (ValidationError, TypeError) as error:
-                raise LabError(f"field {LOCKED}.{key}.{path}: must hold sha256 and bytes", where=user_manifest(),
-                               mend="delete that line; the next download locks it again") from error
+                raise LabError(
+                    f"field {LOCKED}.{key}.{path}: must hold sha256 and bytes",
+                    where=user_manifest(),
+                    mend="delete that line; the next download locks it again",
+                ) from error
     return hashes
 
 

@@ -64,13 +64,17 @@ def _open(path: Path) -> tuple[SpatialImage, np.ndarray]:
     except Exception as error:  # nibabel, zlib, gzip and struct each raise their own kinds on a broken file
         if isinstance(error, (MemoryError, PermissionError)):
             raise
-        raise LabError(f"cannot be read as NIfTI ({type(error).__name__}), it is truncated or not an image",
-                       where=path, mend="fetch or copy it again") from error
+        raise LabError(
+            f"cannot be read as NIfTI ({type(error).__name__}), it is truncated or not an image",
+            where=path,
+            mend="fetch or copy it again",
+        ) from error
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3:
-        raise LabError(f"expected a 3D volume, found shape {array.shape}", where=path,
-                       mend="split it by time or channel")
+        raise LabError(
+            f"expected a 3D volume, found shape {array.shape}", where=path, mend="split it by time or channel"
+        )
     return image, array
 
 
@@ -106,8 +110,11 @@ def patients(data: Dataset, modality: str) -> list[str]:
         pattern = data.modalities[part].pattern
         here = _matches(data, pattern)
         if not here:
-            raise LabError(f"modality {part!r} of data set {data.key!r} has no files like {pattern}", where=data.folder,
-                           mend=f"run `xmod-lab data info {data.key}` for the layout")
+            raise LabError(
+                f"modality {part!r} of data set {data.key!r} has no files like {pattern}",
+                where=data.folder,
+                mend=f"run `xmod-lab data info {data.key}` for the layout",
+            )
         names = here if names is None else names & here
     return sorted(names or (), key=_natural)
 
@@ -136,8 +143,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def file_of(data: Dataset, patient: str, pattern: str) -> Path:
     """The one file that `pattern` names for `patient`; it need not exist unless the pattern holds a ``*``."""
     if "{patient}" not in pattern and patient != _only_patient(data, pattern):
-        raise LabError(f"patient {patient!r} has no file {pattern}", where=data.folder,
-                       mend=f"that file belongs to {_only_patient(data, pattern)!r}")
+        raise LabError(
+            f"patient {patient!r} has no file {pattern}",
+            where=data.folder,
+            mend=f"that file belongs to {_only_patient(data, pattern)!r}",
+        )
     relative = pattern.replace("{patient}", patient)
     if "*" not in relative:
         return data.folder / relative
@@ -189,21 +199,28 @@ def load_structures(data: Dataset, patient: str, modality: str, like: Volume | N
 def _labels(data: Dataset, path: Path, like: Volume | None) -> np.ndarray:
     volume = load_volume(path, unit=data.unit, orientation=data.orientation)
     if like is not None and not volume.grid.same_as(like.grid):
-        raise LabError(f"label grid {volume.grid.shape} differs from its image's {like.grid.shape}"
-                       + ("" if volume.grid.shape != like.grid.shape else " in the affine"),
-                       where=path, mend=f"resample one of them; the image is {like.path.name}")
+        raise LabError(
+            f"label grid {volume.grid.shape} differs from its image's {like.grid.shape}"
+            + ("" if volume.grid.shape != like.grid.shape else " in the affine"),
+            where=path,
+            mend=f"resample one of them; the image is {like.path.name}",
+        )
     rounded = np.rint(volume.array)
     if not np.allclose(volume.array, rounded, atol=1e-3):  # masks stored as floats (0.99999997) are common
-        raise LabError("label holds values that are not whole numbers", where=path,
-                       mend="was it interpolated? use nearest")
+        raise LabError(
+            "label holds values that are not whole numbers", where=path, mend="was it interpolated? use nearest"
+        )
     return rounded.astype(np.int64)
 
 
 def _check_values(values: np.ndarray, files: LabelFiles, path: Path) -> None:
     unknown = sorted(set(np.unique(values).tolist()) - set(files.values) - {0})
     if unknown:
-        raise LabError(f"label value {unknown[0]} is not in the manifest", where=path,
-                       mend=f"it lists {sorted(files.values)}; add it there with its structure")
+        raise LabError(
+            f"label value {unknown[0]} is not in the manifest",
+            where=path,
+            mend=f"it lists {sorted(files.values)}; add it there with its structure",
+        )
 
 
 def save_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
@@ -214,6 +231,9 @@ def save_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
 
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
-    with (atomic_file(path) as temporary, open(temporary, "wb") as raw,
-          gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as packed):
+    with (
+        atomic_file(path) as temporary,
+        open(temporary, "wb") as raw,
+        gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0, filename="") as packed,
+    ):
         packed.write(image.to_bytes())
