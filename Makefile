@@ -1,13 +1,13 @@
 # make lab      set up, make the phantoms, run the smoke series      make jupyter    JupyterLab on 00_start_here
 # make test     set up what is missing, run the tests                make exercises  write the students' notebooks
-# make bench    train and score the grid behind the tables           make html       execute the series, export HTML
+# make bench    train and score the grid behind the tables           make html       the pages of a series run, again
 # make lint     style and types only                                 make clean      drop caches and build leftovers
 #
 # PYTHON=python3.12   the interpreter of .venv (3.11 or newer)
 # TORCH=cpu           PyTorch's own wheel index (cpu, cu128, ...), remembered by .venv; TORCH= goes back to the usual one
 # JOBS=2              processes side by side
 # SUITE=lesson        the grid of `make bench`
-# PROFILE=smoke       the size of `make html`
+# RUN=series/...      the run that `make html` shows; the newest if not given
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,7 +19,8 @@ MAKEFLAGS += --no-print-directory
 VENV ?= .venv
 JOBS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
 SUITE ?= lesson
-PROFILE ?= smoke
+PHANTOMS := brain_tumour whole_heart cardiac_mr abdomen head_ct_mr
+RUN ?= $(patsubst %/report.json,%,$(shell ls -t series/*/report.json 2>/dev/null | head -n 1))
 PY := $(VENV)/bin/python
 LAB := $(PY) -m xmod_lab
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -58,7 +59,7 @@ $(INSTALLED):
 	echo "$(SUM)" > $(INSTALLED)
 
 lab: $(INSTALLED)
-	@$(LAB) data make
+	@for key in $(PHANTOMS); do $(LAB) data make $$key --jobs $(JOBS); done
 	$(LAB) series run --profile smoke --jobs $(JOBS)
 
 # One thread a worker: two workers with two threads each on two cores run five times slower.
@@ -76,8 +77,8 @@ exercises: $(INSTALLED)
 	@$(LAB) series exercises
 
 html: $(INSTALLED)
-	@$(LAB) series run --profile $(PROFILE) --jobs $(JOBS)
-	$(LAB) series html
+	@test -n "$(RUN)" || { echo "no run of the series is there yet: make lab"; exit 1; }
+	$(LAB) series html "$(RUN)"
 
 lint: $(INSTALLED)
 	@$(PY) -m ruff check .
