@@ -140,8 +140,8 @@ def build(spec: RunSpec, prepared: Prepared) -> Method:
     problem = Problem(
         modalities=tuple(prepared.modalities),
         tested=tuple(prepared.task.tested),
-        labelled=tuple(prepared.labelled),
-        unlabelled=tuple(m for m in prepared.modalities if m not in prepared.labelled),
+        labelled=tuple(prepared.task.labelled),
+        unlabelled=tuple(prepared.task.unlabelled),
         classes=tuple(prepared.classes),
         channels=prepared.channels,
         size=prepared.size,

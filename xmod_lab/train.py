@@ -196,9 +196,11 @@ def _derived(
         if dev.rank() == 0 and not path.is_file():
             method.eval()
             origin = name.split("->")[0]
-            rows = np.arange(len(prepared.images[origin]))
-            chunks = [gather(prepared, origin, rows[i : i + batch]) for i in range(0, len(rows), batch)]
-            parts = [fn(images.to(device)).float().cpu().numpy().astype(np.float16) for images in chunks]
+            source, rows = BatchSource(prepared, batch, 0, augment="none"), np.arange(len(prepared.images[origin]))
+            parts = []
+            for start in range(0, len(rows), batch):
+                images = fn(source.at(origin, rows[start : start + batch]).image.to(device))
+                parts.append(images[:, images.shape[1] // 2].float().cpu().numpy().astype(np.float16))
             with atomic_file(path) as temporary, open(temporary, "wb") as stream:
                 np.save(stream, np.concatenate(parts))
         dev.barrier()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from xmod_lab.data.batches import Slices
+from xmod_lab.data.geometry import SliceGeometry
 from xmod_lab.data.prepare import Prepared, test_slices, truth_labels
+from xmod_lab.data.volume import patients
 from xmod_lab.evaluate.masks import score_labels
 from xmod_lab.files import atomic_file, write_json
 
@@ -22,22 +26,41 @@ EXAMPLES = 4
 """test slices a modality kept in the run folder"""
 
 
+@dataclass(frozen=True)
+class Case:
+    """One test volume: its slices as a network sees them, how they were cut, and the truth on the volume's own grid."""
+
+    patient: str
+    modality: str
+    slices: Slices
+    geometry: SliceGeometry
+    spacing: tuple[float, float, float]
+    truth: np.ndarray
+    """class index (x, y, z)"""
+
+
+def test_cases(prepared: Prepared, modality: str) -> Iterator[Case]:
+    """The test patients' volumes of `modality`, read one at a time."""
+    have = set(patients(prepared.data, modality.split("+")[0]))
+    for patient in prepared.split.test:
+        if patient in have:
+            slices, geometry, volume = test_slices(prepared, patient, modality)
+            yield Case(patient, modality, slices, geometry, volume.spacing, truth_labels(prepared, patient, modality))
+
+
 @torch.no_grad()
-def predict_volume(
-    method: Method, prepared: Prepared, patient: str, modality: str, network: str | None = None, batch: int = 32
-) -> np.ndarray:
-    """Class indices (x, y, z) of one test patient on the volume's own grid, every slice predicted exactly once.
+def predict_volume(method: Method, case: Case, network: str | None = None, batch: int = 32) -> np.ndarray:
+    """Class indices (x, y, z) uint8 on the volume's own grid, every slice predicted exactly once.
 
     network: the modality whose network segments, for methods that have several; default the tested one. Probabilities,
     not labels, are brought back to the grid before the argmax.
     """
     device = next(method.parameters()).device
-    slices, geometry, _ = test_slices(prepared, patient, modality)
     parts = []
-    for image in slices.image.split(batch):
-        logits = method.segment(image.to(device), network or modality)  # type: ignore[operator]
+    for image in case.slices.image.split(batch):
+        logits = method.segment(image.to(device), network or case.modality)  # type: ignore[operator]
         parts.append(logits.float().softmax(1).cpu().numpy())
-    return geometry.backward(np.concatenate(parts)).argmax(0).astype(np.uint8)
+    return case.geometry.backward(np.concatenate(parts)).argmax(0).astype(np.uint8)
 
 
 def structures_of(prepared: Prepared) -> dict[str, list[int]]:
@@ -47,25 +70,9 @@ def structures_of(prepared: Prepared) -> dict[str, list[int]]:
     return index | regions
 
 
-def score_rows(method: Method, prepared: Prepared) -> Iterator[dict[str, Any]]:
-    """A row a test patient, tested modality, network and structure.
-
-    Where a method has a network a modality, each of them segments every tested modality (the cross-modality matrix).
-    """
-    segmenters = getattr(method, "segmenters", ())
-    for modality in prepared.task.tested:
-        for patient in tested_patients(prepared, modality):
-            truth = truth_labels(prepared, patient, modality)
-            spacing = test_slices(prepared, patient, modality)[2].spacing
-            for network in segmenters or (modality,):
-                predicted = predict_volume(method, prepared, patient, modality, network)
-                for row in score_labels(predicted, truth, structures_of(prepared), spacing):
-                    yield {"patient": patient, "modality": modality, "network": network} | row
-
-
-def tested_patients(prepared: Prepared, modality: str) -> list[str]:
-    """The test patients that have a file of `modality`."""
-    return [patient for patient in prepared.split.test if patient in prepared.available[modality]]
+def networks_for(method: Method, modality: str) -> tuple[str, ...]:
+    """The networks that segment `modality`: all of a method that has several (the cross-modality matrix), else itself."""
+    return tuple(getattr(method, "segmenters", ())) or (modality,)
 
 
 def score_names(table: pd.DataFrame) -> dict[str, float]:
@@ -86,38 +93,38 @@ def score_run(method: Method, prepared: Prepared, folder: Path, facts: dict[str,
 
     method.eval()
     if callable(getattr(method, "segment", None)):
-        table = pd.DataFrame(list(score_rows(method, prepared)))
+        rows: list[dict[str, Any]] = []
+        examples: dict[str, list[Any]] = {}
+        for modality in prepared.task.tested:
+            for number, case in enumerate(test_cases(prepared, modality)):
+                for network in networks_for(method, modality):
+                    predicted = predict_volume(method, case, network)
+                    scored = score_labels(predicted, case.truth, structures_of(prepared), case.spacing)
+                    rows += [{"patient": case.patient, "modality": modality, "network": network} | row for row in scored]
+                if number < EXAMPLES:
+                    for name, value in _example(method, case).items():
+                        examples.setdefault(f"{modality}/{name}", []).append(value)
+        table = pd.DataFrame(rows)
         with atomic_file(folder / "scores.csv") as temporary:
             table.to_csv(temporary, index=False)
         with atomic_file(folder / "examples.npz") as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **_examples(method, prepared))
+            np.savez_compressed(stream, **{name: np.stack(values) for name, values in examples.items()})
         facts = facts | {"unit": prepared.data.unit, "patients": len(prepared.split.test), "means": score_names(table)}
     write_json(folder / "scores.json", facts)
 
 
 @torch.no_grad()
-def _examples(method: Method, prepared: Prepared) -> dict[str, np.ndarray]:
-    """For the first test patients of each modality, the slice with most of the structures in it, as the network saw it."""
-    found: dict[str, np.ndarray] = {}
-    device = next(method.parameters()).device
-    for modality in prepared.task.tested:
-        images, truths, predictions, names = [], [], [], []
-        for patient in tested_patients(prepared, modality)[:EXAMPLES]:
-            slices, geometry, _ = test_slices(prepared, patient, modality)
-            truth = geometry.forward(truth_labels(prepared, patient, modality).astype(np.float32), "nearest", 0.0)
-            row = int((truth > 0).sum((1, 2)).argmax())
-            logits = method.segment(slices.image[row : row + 1].to(device), modality_network(method, modality))  # type: ignore[operator]
-            images.append(slices.image[row, slices.image.shape[1] // 2].numpy().astype(np.float16))
-            truths.append(truth[row].astype(np.uint8))
-            predictions.append(logits.argmax(1)[0].cpu().numpy().astype(np.uint8))
-            names.append(patient)
-        if names:
-            found |= {f"{modality}/image": np.stack(images), f"{modality}/truth": np.stack(truths),
-                      f"{modality}/prediction": np.stack(predictions), f"{modality}/patient": np.array(names)}
-    return found
-
-
-def modality_network(method: Method, modality: str) -> str:
-    """The network that a method would use on `modality`: its own where it has one, else its first."""
-    segmenters = getattr(method, "segmenters", ())
-    return modality if modality in segmenters or not segmenters else segmenters[0]
+def _example(method: Method, case: Case) -> dict[str, Any]:
+    """The slice with most of the structures in it, as the network saw it, with truth and prediction (S, S)."""
+    truth = case.geometry.forward(case.truth, "nearest")
+    row = int((truth > 0).sum((1, 2)).argmax())
+    networks = networks_for(method, case.modality)
+    network = case.modality if case.modality in networks else networks[0]
+    image = case.slices.image[row : row + 1].to(next(method.parameters()).device)
+    logits = method.segment(image, network)  # type: ignore[operator]
+    return {
+        "image": case.slices.image[row, image.shape[1] // 2].numpy().astype(np.float16),
+        "truth": truth[row].astype(np.uint8),
+        "prediction": logits.argmax(1)[0].cpu().numpy().astype(np.uint8),
+        "patient": np.array(case.patient),
+    }

@@ -1,0 +1,235 @@
+"""The loop: updates touch what they name, clocks and stages, derived images, exact resume, several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tests.tiny import make_tiny
+from xmod_lab import checkpoint
+from xmod_lab.data.prepare import Prepared, prepare
+from xmod_lab.errors import LabError
+from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult
+from xmod_lab.methods.unet import UNetBaseline, UNetConfig
+from xmod_lab.train import Update, clock_at, fit, read_log, stage_ends
+
+TASK = {"modalities": ("T1", "T2"), "patients": 8, "labelled": ["T1", "T2"], "unlabelled": []}
+PROBLEM = Problem(("T1", "T2"), ("T1", "T2"), ("T1", "T2"), (), ("core", "rim"), 1, 32)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    home = tmp_path_factory.mktemp("tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XMOD_HOME", str(home))
+        yield prepare(make_tiny(home, **TASK), None, 32)
+
+
+def tiny_method(problem: Problem = PROBLEM, **config: object) -> UNetBaseline:
+    torch.manual_seed(0)
+    return UNetBaseline(UNetConfig(width=4, **config), problem)  # type: ignore[arg-type]
+
+
+def problem_of(prepared: Prepared) -> Problem:
+    return Problem(tuple(prepared.modalities), tuple(prepared.task.tested), tuple(prepared.task.labelled),
+                   tuple(prepared.task.unlabelled), tuple(prepared.classes), prepared.channels, prepared.size)
+
+
+def test_update_touches_only_the_named_optimisers_and_counts_missing_gradients_as_zero() -> None:
+    a, b, unused = (nn.Parameter(torch.ones(2)) for _ in range(3))
+    update = Update({"a": torch.optim.SGD([a, unused], 0.5, momentum=0.9), "b": torch.optim.SGD([b], 0.5)})
+    update((a * b).sum(), "a")
+    assert a.tolist() == [0.5, 0.5] and b.tolist() == [1, 1] and unused.tolist() == [1, 1]
+    assert a.grad is None and b.grad is None
+    update((a * b).sum(), "a", "b")
+    assert b.tolist() == [0.75, 0.75]
+    state = update.optimisers["a"].state_dict()["state"]
+    assert state[1]["momentum_buffer"].tolist() == [0, 0], "the unreached parameter took part with a zero gradient"
+
+
+def test_stages_share_the_steps_and_clocks_go_from_0_to_1() -> None:
+    stages = [Stage("warm", 1, {}), Stage("main", 2, {}), Stage("end", 0.5, {})]
+    assert stage_ends(stages, 35) == [10, 30, 35]
+    seen: dict[str, list[float]] = {}
+    for step in range(35):
+        stage, clock = clock_at(stages, 35, step)
+        assert clock.stage == stage.name and clock.step == step
+        seen.setdefault(stage.name, []).append(clock.progress)
+    assert [len(v) for v in seen.values()] == [10, 20, 5]
+    assert all(v[0] == 0 and v[-1] == 1 and v == sorted(v) for v in seen.values())
+    with pytest.raises(IndexError):
+        clock_at(stages, 35, 35)
+
+
+class TwoStages(Method):
+    """A translator is trained, frozen, and its images join the second stage (as in BiGL)."""
+
+    Config = UNetConfig
+
+    def __init__(self, config: UNetConfig, problem: Problem):
+        super().__init__(config, problem)
+        self.translator, self.segmenter = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 3, 3, padding=1)
+        self.seen: list[tuple[str, list[str]]] = []
+        self.pool = torch.zeros(2)
+
+    def stages(self) -> list[Stage]:
+        def translated(image: torch.Tensor) -> torch.Tensor:
+            return self.translator(image)
+
+        return [
+            Stage("translate", 1, {"t": torch.optim.SGD(self.translator.parameters(), 0.1)}, trained=("translator",)),
+            Stage("segment", 1, {"s": torch.optim.Adam(self.segmenter.parameters(), 0.01)}, trained=("segmenter",),
+                  derive={"T1->T2": translated}),
+        ]
+
+    def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:  # type: ignore[override]
+        self.seen.append((clock.stage, sorted(batch)))
+        self.pool = self.pool * 0.5 + batch["T1"].image.mean()
+        if clock.stage == "translate":
+            loss = (self.translator(batch["T1"].image) - 2 * batch["T1"].image).square().mean()
+            update(loss, "t")
+        else:
+            assert not self.translator.training and not any(p.requires_grad for p in self.translator.parameters())
+            loss = nn.functional.cross_entropy(self.segmenter(batch["T1->T2"].image), batch["T1->T2"].label) + self.pool.sum()
+            update(loss, "s")
+        return StepResult({"loss": loss.item()})
+
+    def extra_state(self) -> dict[str, torch.Tensor]:
+        return {"pool": self.pool}
+
+    def load_extra_state(self, state: dict[str, torch.Tensor]) -> None:
+        self.pool = state["pool"]
+
+
+def test_a_later_stage_sees_the_frozen_translations(prepared: Prepared, tmp_path: Path) -> None:
+    method = TwoStages(UNetConfig(), problem_of(prepared))
+    fit(method, "unet_joint", prepared, tmp_path, steps=8, batch=4, seed=0, checkpoint_every=3)
+    assert [stage for stage, _ in method.seen] == ["translate"] * 4 + ["segment"] * 4
+    assert method.seen[-1][1] == ["T1", "T1->T2", "T2"]
+    stored = np.load(tmp_path / "derived" / "T1_to_T2.npy")
+    expected = method.translator(torch.from_numpy(prepared.images["T1"][:3].astype(np.float32))[:, None])[:, 0]
+    assert np.allclose(stored[:3], expected.detach().numpy(), atol=2e-3)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 5, 7])
+def test_resuming_inside_and_between_stages_is_exact(prepared: Prepared, tmp_path: Path, stop: int) -> None:
+    def run(folder: Path, until: int | None) -> None:
+        torch.manual_seed(1)
+        method = TwoStages(UNetConfig(), problem_of(prepared))
+
+        def on_step(step: int, _result: StepResult) -> None:
+            if step == until:
+                raise KeyboardInterrupt
+
+        fit(method, "unet_joint", prepared, folder, steps=8, batch=4, seed=0, checkpoint_every=3, on_step=on_step)
+
+    run(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", stop)
+    run(tmp_path / "cut", None)
+    for name in ("checkpoint.safetensors", "process0.safetensors"):
+        whole, cut = load_file(tmp_path / "whole" / name), load_file(tmp_path / "cut" / name)
+        assert whole.keys() == cut.keys() and all(torch.equal(whole[k], cut[k]) for k in whole)
+    assert list(read_log(tmp_path / "whole")) == list(read_log(tmp_path / "cut"))
+
+
+def test_training_lowers_the_loss_and_writes_the_log(prepared: Prepared, tmp_path: Path) -> None:
+    method = tiny_method(problem_of(prepared), rate=5e-3)
+    fit(method, "unet_joint", prepared, tmp_path, steps=90, batch=8, seed=0)
+    log = list(read_log(tmp_path))
+    losses = [line["total"] for line in log]
+    assert len(log) == 90 and np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert sum("validation/T1" in line for line in log) == 10
+    assert not method.training
+
+
+def test_a_checkpoint_rebuilds_its_network(prepared: Prepared, tmp_path: Path) -> None:
+    method = tiny_method(problem_of(prepared), individual=True)
+    fit(method, "unet_individual", prepared, tmp_path, steps=2, batch=4, seed=0)
+    again = checkpoint.rebuild(tmp_path / "checkpoint.safetensors")
+    image = torch.randn(1, 1, 32, 32)
+    assert torch.equal(again.segment(image, "T2"), method.segment(image, "T2"))  # type: ignore[operator]
+    assert again.config == method.config and again.problem == method.problem
+
+
+def test_a_checkpoint_of_another_config_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    fit(tiny_method(problem_of(prepared)), "unet_joint", prepared, tmp_path, steps=2, batch=4, seed=0)
+    with pytest.raises(LabError, match=r"the checkpoint is of another config \(rate differ\)"):
+        fit(tiny_method(problem_of(prepared), rate=0.5), "unet_joint", prepared, tmp_path, steps=4, batch=4, seed=0)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x00" * 100])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoint.safetensors").write_bytes(content)
+    with pytest.raises(LabError, match="not a checkpoint of xmod_lab, or a damaged one.*checkpoint.safetensors"):
+        checkpoint.rebuild(tmp_path / "checkpoint.safetensors")
+
+
+def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="no checkpoint"):
+        checkpoint.rebuild(tmp_path / "checkpoint.safetensors")
+
+
+WORKER = Path(__file__).with_name("train_worker.py")
+
+
+def start(folder: Path, data: Path, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    command = [sys.executable, *launcher, str(WORKER), str(folder), str(data), *more]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[1])}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def test_killed_at_20_random_steps_the_weights_are_bit_identical(tmp_path: Path) -> None:
+    """SIGKILL from outside, at steps drawn here; each process resumes where the last was killed, 20 times over."""
+    make_tiny(tmp_path / "home", **TASK)
+    whole = start(tmp_path / "whole", tmp_path / "home")
+    assert whole.communicate(timeout=120)[0] is not None and whole.returncode == 0
+    steps = sorted(random.Random(int.from_bytes(os.urandom(4), "big")).sample(range(60), 20))
+    cut = start(tmp_path / "cut", tmp_path / "home", "--kill-at", *map(str, steps))
+    output = cut.communicate(timeout=300)[0]
+    assert cut.returncode == 0, output
+    assert f"killed {len(steps)} times" in output
+    whole_weights, cut_weights = (load_file(tmp_path / n / "checkpoint.safetensors") for n in ("whole", "cut"))
+    assert whole_weights.keys() == cut_weights.keys()
+    assert all(torch.equal(whole_weights[k], cut_weights[k]) for k in whole_weights), f"killed at {steps}"
+
+
+def torchrun(port: int) -> tuple[str, ...]:
+    return ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_processes_train_one_network(tmp_path: Path) -> None:
+    """Weights stay equal, each process draws its own slices, one writes, and a killed group resumes to the same end."""
+    make_tiny(tmp_path / "home", **TASK)
+    group = start(tmp_path / "run", tmp_path / "home", "--report", launcher=torchrun(free_port()))
+    output = group.communicate(timeout=240)[0]
+    assert group.returncode == 0, output
+    reports = [json.loads((tmp_path / "run" / f"report{rank}.json").read_text()) for rank in (0, 1)]
+    assert reports[0]["weights"] == reports[1]["weights"]
+    assert reports[0]["drawn"] != reports[1]["drawn"]
+    assert reports[0]["world"] == 2
+    assert len(list(read_log(tmp_path / "run"))) == 60, "one process writes the log"
+    cut = start(tmp_path / "cut", tmp_path / "home", "--report", "--fail-at", "31", launcher=torchrun(free_port()))
+    assert cut.communicate(timeout=240) and cut.returncode != 0
+    resumed = start(tmp_path / "cut", tmp_path / "home", "--report", launcher=torchrun(free_port()))
+    assert resumed.communicate(timeout=240) and resumed.returncode == 0
+    assert json.loads((tmp_path / "cut" / "report0.json").read_text())["weights"] == reports[0]["weights"]
