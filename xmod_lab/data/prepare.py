@@ -175,13 +175,14 @@ def _box_owner(data: Dataset, task: Task) -> list[str]:
 
 def _build(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict[str, list[str]], folder: Path) -> None:
     shapes = {}
+    cuts: dict[str, SliceGeometry] = {}
     for modality, names in wanted.items():
         index: list[np.ndarray] = []
         labelled = modality in task.labelled
         with (open(folder / f"{modality}.image", "wb") as image, open(folder / f"{modality}.foreground", "wb") as body,
               open(folder / f"{modality}.label", "wb") as label):
             for patient in names:
-                planes, inside, geometry, volume = _sliced(data, task, recipe, patient, modality, size)
+                planes, inside, geometry, volume = _sliced(data, task, recipe, patient, modality, size, cuts)
                 planes.astype(np.float16).tofile(image)
                 inside.astype(np.uint8).tofile(body)
                 if labelled:
@@ -222,17 +223,24 @@ def _body_of(data: Dataset, recipe: Recipe, patient: str, modality: str, volume:
     return foreground(volume.array, recipe, data.modalities[modality].kind, mask)
 
 
-def _sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: str,
-            size: int) -> tuple[np.ndarray, np.ndarray, SliceGeometry, Volume]:
-    """Images (D, S, S[, stack]) float32 and foreground (D, S, S) bool of one patient, and how they were cut."""
+def _sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: str, size: int,
+            cuts: dict[str, SliceGeometry]) -> tuple[np.ndarray, np.ndarray, SliceGeometry, Volume]:
+    """Images (D, S, S[, stack]) float32 and foreground (D, S, S) bool of one patient, and how they were cut.
+
+    `cuts` remembers how each patient of registered data was cut, for its other modalities.
+    """
     parts = modality.split("+")
     volumes = [load_image(data, patient, part) for part in parts]
     bodies = [_body_of(data, recipe, patient, part, volume) for part, volume in zip(parts, volumes, strict=True)]
     for volume in volumes[1:]:
-        _same_shape(volume, volumes[0])
+        _same_shape(volume, volumes[0].array.shape, volumes[0].path.name)
     body, first = np.logical_or.reduce(bodies), volumes[0]
-    boxed = _box_body(data, task, recipe, patient, parts, bodies, first)
-    geometry = geometry_of(first.array.shape, first.spacing, boxed, recipe, size)
+    if patient in cuts and data.relation == "registered":
+        geometry = cuts[patient]
+        _same_shape(first, geometry.shape, f"the other modalities of {patient}")
+    else:
+        boxed = _box_body(data, task, recipe, patient, parts, bodies, first)
+        geometry = cuts[patient] = geometry_of(first.array.shape, first.spacing, boxed, recipe, size)
     planes = []
     for part, volume, own in zip(parts, volumes, bodies, strict=True):
         values = normalise(volume.array, own, recipe, data.modalities[part].kind)
@@ -241,23 +249,23 @@ def _sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: s
     return images, geometry.forward(body, "nearest"), geometry, first
 
 
-def _same_shape(volume: Volume, other: Volume) -> None:
-    if volume.array.shape != other.array.shape:
-        raise LabError(f"registered volumes differ: {volume.array.shape} and {other.array.shape}", where=volume.path,
-                       mend=f"resample it to {other.path.name}")
+def _same_shape(volume: Volume, shape: tuple[int, ...], other: str) -> None:
+    if volume.array.shape != shape:
+        raise LabError(f"registered volumes differ: {volume.array.shape} and {shape}", where=volume.path,
+                       mend=f"resample it to {other}")
 
 
 def _box_body(data: Dataset, task: Task, recipe: Recipe, patient: str, parts: list[str], bodies: list[np.ndarray],
               like: Volume) -> np.ndarray:
     """The foreground that the crop follows: for registered data always that of the same modality of a patient."""
-    if recipe.crop != "foreground":
+    if recipe.crop != "foreground" or data.foreground:  # a mask in the data set is the same for all modalities
         return bodies[0]
     for owner in _box_owner(data, task):
         if owner in parts:
             return bodies[parts.index(owner)]
         if file_of(data, patient, data.modalities[owner].pattern).is_file():
             volume = load_image(data, patient, owner)
-            _same_shape(volume, like)
+            _same_shape(volume, like.array.shape, like.path.name)
             return _body_of(data, recipe, patient, owner, volume)
     return bodies[0]
 
@@ -285,7 +293,7 @@ def test_slices(prepared: Prepared, patient: str, modality: str) -> tuple[Slices
 @functools.lru_cache(maxsize=2)
 def _test_slices(prepared: Prepared, patient: str, modality: str) -> tuple[Slices, SliceGeometry, Volume]:
     planes, inside, geometry, volume = _sliced(prepared.data, prepared.task, prepared.recipe, patient, modality,
-                                               prepared.size)
+                                               prepared.size, {})
     depth = len(planes)
     around = neighbour_rows(np.arange(depth), np.zeros(depth, int), np.full(depth, depth - 1), prepared.task.neighbours)
     slices = Slices(as_channels(planes.astype(np.float16)[around]), None, torch.from_numpy(inside), [patient] * depth,

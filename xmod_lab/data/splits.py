@@ -95,7 +95,7 @@ def _validation(data: Dataset, task: Task,
 def _demonstration(data: Dataset, task: Task, fold: int, available: dict[str, list[str]]) -> Split:
     """Few patients: each contributes all its modalities, validation repeats training, and one that a modality cannot
     spare is trained on and tested."""
-    test: set[str] = set()
+    test = set(_test_patients(data, task, fold, available))
     for modality in task.tested:
         if not test & set(available[modality]):
             names = _shuffled(available[modality], task.split.seed, "split", data.key)

@@ -1,0 +1,143 @@
+"""Splits: whole patients, one role each, one modality each, every fold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_manifest
+
+from xmod_lab.data.manifest import Dataset, parse
+from xmod_lab.data.splits import Split, split
+from xmod_lab.errors import LabError
+
+
+def entry(modalities: tuple[str, ...] = ("A", "B", "C"), relation: str = "registered", demonstration: bool = False,
+          **task: Any) -> Dataset:
+    return parse(tiny_manifest(modalities, relation, "tiny", {}, {"demonstration": demonstration}, task), "tiny")["tiny"]
+
+
+def names(count: int, prefix: str = "p") -> list[str]:
+    return [f"{prefix}{i:03d}" for i in range(count)]
+
+
+def made(data: Dataset, available: dict[str, list[str]], fold: int = 0) -> Split:
+    return split(data, data.task(), fold, available)
+
+
+def roles(found: Split) -> tuple[set[str], set[str], set[str]]:
+    train = {p for patients in found.train.values() for p in patients}
+    val = {p for patients in found.val.values() for p in patients}
+    return train, val, set(found.test)
+
+
+@given(st.integers(12, 60), st.integers(0, 3), st.integers(0, 5))
+def test_registered_patients_have_one_role_and_one_modality(count: int, fold: int, seed: int) -> None:
+    data = entry(split={"seed": seed})
+    found = made(data, {m: names(count) for m in "ABC"}, fold)
+    train, val, test = roles(found)
+    assert not found.demonstration
+    assert train | val | test == set(names(count))
+    assert len(train) + len(val) + len(test) == count
+    dealt = [p for part in (found.train, found.val) for patients in part.values() for p in patients]
+    assert len(dealt) == len(set(dealt))
+    sizes = [len(found.train[m]) + len(found.val[m]) for m in "ABC"]
+    assert max(sizes) - min(sizes) <= 1
+    assert all(len(found.val[m]) >= 1 for m in "ABC")
+
+
+@given(st.integers(8, 50), st.integers(2, 5))
+def test_folds_test_every_patient_once(count: int, folds: int) -> None:
+    data = entry(("A", "B"), split={"folds": folds})
+    tests = [made(data, {"A": names(count), "B": names(count)}, fold).test for fold in range(folds)]
+    if count >= folds * 4:
+        assert sorted(p for test in tests for p in test) == names(count)
+        assert max(map(len, tests)) - min(map(len, tests)) <= 1
+
+
+def test_a_split_does_not_depend_on_the_order_of_files() -> None:
+    data = entry()
+    first = made(data, {m: names(24) for m in "ABC"})
+    again = made(data, {m: names(24)[::-1] for m in "CBA"})
+    assert first == again
+    assert first != made(entry(split={"seed": 1}), {m: names(24) for m in "ABC"})
+
+
+def test_independent_modalities_are_split_each_for_itself() -> None:
+    data = entry(("A", "B"), "independent")
+    available = {"A": names(20, "ct"), "B": names(12, "mr")}
+    found = made(data, available)
+    train, val, test = roles(found)
+    assert len([p for p in test if p.startswith("ct")]) == 5
+    assert len([p for p in test if p.startswith("mr")]) == 3
+    assert set(found.train["A"]) | set(found.val["A"]) == set(available["A"]) - test
+    assert not train & val and not train & test and not val & test
+
+
+def test_equal_names_are_one_patient_even_in_independent_data() -> None:
+    found = made(entry(("A", "B"), "independent"), {"A": names(20), "B": names(30)})
+    train, val, test = roles(found)
+    assert not train & val and not train & test and not val & test
+
+
+def test_only_tested_modalities_decide_who_is_tested() -> None:
+    data = entry(("A", "B"), "independent", tested=["B"])
+    found = made(data, {"A": names(10, "ct"), "B": names(16, "mr")})
+    assert all(p.startswith("mr") for p in found.test)
+    assert len(found.train["A"]) + len(found.val["A"]) == 10
+
+
+def test_missing_modalities_are_dealt_evenly() -> None:
+    """Half of the patients have no C: those who have it are spent on C before the others."""
+    data = entry()
+    found = made(data, {"A": names(24), "B": names(24), "C": names(24)[::2]})
+    sizes = [len(found.train[m]) + len(found.val[m]) for m in "ABC"]
+    assert max(sizes) - min(sizes) <= 1
+    assert set(found.train["C"]) <= set(names(24)[::2])
+
+
+def test_paired_tasks_keep_all_modalities_of_a_patient() -> None:
+    data = entry(("A", "B"), draw="paired", one_modality_per_patient=False)
+    found = made(data, {"A": names(16), "B": names(16)})
+    assert found.train["A"] == found.train["B"] and found.val["A"] == found.val["B"]
+    assert not set(found.train["A"]) & set(found.val["A"])
+
+
+@pytest.mark.parametrize(("counts", "demonstration"), [((2, 2), True), ((4, 4), True), ((8, 8), False), ((6, 1), True)])
+def test_too_few_patients_make_a_demonstration(counts: tuple[int, int], demonstration: bool) -> None:
+    found = made(entry(("A", "B"), split={"val": 0}), {"A": names(counts[0]), "B": names(counts[1])})
+    assert found.demonstration is demonstration
+    for modality in "AB":
+        assert found.train[modality]
+    if demonstration:
+        assert found.test
+        assert found.val == found.train  # so that a loop that validates has something to show
+
+
+def test_a_single_patient_of_a_modality_is_trained_and_tested() -> None:
+    """As `chaos_t2` joined with one CT."""
+    data = entry(("A", "B"), "independent", one_modality_per_patient=False)
+    found = made(data, {"A": names(6, "mr"), "B": ["ct"]})
+    assert found.demonstration
+    assert found.train["B"] == ["ct"] and "ct" in found.test
+    assert not set(found.train["A"]) & set(found.test)
+
+
+def test_an_entry_marked_demonstration_is_one() -> None:
+    assert made(entry(("A", "B"), demonstration=True), {"A": names(24), "B": names(24)}).demonstration
+
+
+def test_unpaired_with_all_modalities_needs_a_patient_for_each() -> None:
+    data = entry(("A", "B", "C"), one_modality_per_patient=False, split={"folds": 2, "val": 0})
+    assert made(data, {m: names(4) for m in "ABC"}).demonstration  # two train: no batch without a repeated patient
+    assert not made(data, {m: names(8) for m in "ABC"}).demonstration
+
+
+def test_errors() -> None:
+    data = entry(("A", "B"))
+    with pytest.raises(LabError, match="fold 4 does not exist.*folds are 0 to 3"):
+        made(data, {"A": names(9), "B": names(9)}, 4)
+    with pytest.raises(LabError, match="no patient has modality 'B'"):
+        made(data, {"A": names(9), "B": []})
