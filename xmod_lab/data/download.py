@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import logging
 import shutil
 import time
 import zipfile
@@ -25,7 +24,8 @@ from xmod_lab.files import read_json, sha256, write_json
 if TYPE_CHECKING:
     import requests
 
-CHUNK = 1 << 18
+CHUNK = 1 << 14
+"""small, since what a dropped line leaves of a chunk is lost"""
 RESERVE = 64 << 20
 """bytes that a download leaves free"""
 TIMEOUT = (15, 60)
@@ -154,7 +154,7 @@ def download(
     """
     import pooch
 
-    logging.getLogger("pooch").setLevel(logging.ERROR)
+    pooch.get_logger().setLevel("WARNING")  # the caller says what is fetched
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.parent / f".part-{target.name}"
     refusals = []

@@ -2,8 +2,8 @@
 
 The archive holds ``Train_Sets/MR/<n>/{T1DUAL,T2SPIR}/{DICOM_anon,Ground}`` (T1DUAL's DICOM_anon in InPhase and
 OutPhase) and ``Train_Sets/CT/<n>/{DICOM_anon,Ground}``. A PNG belongs to the DICOM file at the same place in the order
-of names. MR labels are grey values around 63 liver, 126 right kidney, 189 left kidney, 252 spleen (the ranges are the challenge's
-own); CT labels are liver wherever they are not 0. Kavur et al., Medical Image Analysis 69, 2021.
+of names. MR labels are grey values around 63 liver, 126 right kidney, 189 left kidney, 252 spleen (the ranges are the
+challenge's own); CT labels are liver wherever they are not 0. Kavur et al., Medical Image Analysis 69, 2021.
 """
 
 from __future__ import annotations
