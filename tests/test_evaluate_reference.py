@@ -50,23 +50,27 @@ CASES = [(seed, shape, spacing) for seed in range(3) for shape, spacing in GRIDS
 
 
 @pytest.mark.parametrize(("seed", "shape", "spacing"), CASES)
-@pytest.mark.parametrize("sparse_box", [0, 10**9], ids=["tree", "transform"])
-def test_surface_against_brute_force(seed, shape, spacing, sparse_box, monkeypatch):
-    monkeypatch.setattr(surface, "SPARSE_BOX", sparse_box)  # both ways to the nearest border voxel
+@pytest.mark.parametrize(("costs", "near"), [((0, 0), 8), ((0, 0), 1), ((0, 10**9), 1), ((10**9, 0), 8)],
+                         ids=["tree", "tree, far points apart", "far points by transform", "transform"])
+def test_surface_against_brute_force(seed, shape, spacing, costs, near, monkeypatch):
+    """Every way to the nearest border voxel."""
+    monkeypatch.setattr(surface, "NEAR_QUERY", costs[0])
+    monkeypatch.setattr(surface, "FAR_QUERY", costs[1])
+    monkeypatch.setattr(surface, "NEAR", near)
     pred, truth = blobs(seed, shape), blobs(seed + 100, shape)
     scores = score_mask(pred, truth, spacing)
     assert {name: scores[name] for name in SURFACE} == pytest.approx(by_brute_force(pred, truth, spacing))
 
 
-def test_both_ways_are_chosen_where_they_pay():
-    """A far island leaves a mostly empty box: the tree; a compact pair: the transform. Same distances either way."""
+def test_a_far_island_goes_by_the_tree():
+    """It leaves a mostly empty box, and only itself far from the truth."""
     shape = (60, 60, 60)
     truth = np.zeros(shape, dtype=bool)
     truth[5:15, 5:15, 5:15] = True
     pred = truth.copy()
     pred[57, 57, 57] = True
     scores = score_mask(pred, truth, (1, 1, 1))
-    assert pred.size > surface.SPARSE_BOX * surface.border(pred).sum()
+    assert pred.size > surface.NEAR_QUERY * surface.border(pred).sum()
     tree = cKDTree(np.argwhere(surface.border(truth)))
     assert scores["hd"] == pytest.approx(tree.query([57, 57, 57])[0])
 

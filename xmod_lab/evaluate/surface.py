@@ -11,9 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Up to this many box voxels per border voxel a distance transform of the box is cheaper than a tree of the border;
-# beyond it (a false island at the far end of a volume) the box is mostly empty and the tree wins. Both are exact.
-SPARSE_BOX = 60
+# Two exact ways to the nearest border voxel: a distance transform of the box, whose cost is the box's, and a tree of
+# the border, whose cost is that of the queries. The tree wins where the box is mostly empty (a false island at the far
+# end of a volume), but a query from far inside a large surface can cost as much as thousands of voxels.
+NEAR_QUERY, FAR_QUERY = 60, 2000
+"""cost of a tree query in voxels of the transform, as measured: within NEAR voxels of the other surface, and beyond"""
+NEAR = 8
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
@@ -55,15 +58,18 @@ def surface_distances(pred: np.ndarray, truth: np.ndarray, spacing: Sequence[flo
 
 def _distances(source: np.ndarray, target: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Distance of every true voxel of `source` to the nearest true voxel of `target`."""
+    from scipy.ndimage import distance_transform_edt
+    from scipy.spatial import cKDTree
+
     points = np.nonzero(source)
     scale = np.asarray(spacing, dtype=float)
-    if source.size > SPARSE_BOX * (len(points[0]) + 1):
-        from scipy.spatial import cKDTree
-
-        tree = cKDTree(np.argwhere(target) * scale)
-        return np.asarray(tree.query(np.transpose(points) * scale)[0])
-    from scipy.ndimage import distance_transform_edt
-
+    if source.size > NEAR_QUERY * len(points[0]):
+        tree, places = cKDTree(np.argwhere(target) * scale), np.transpose(points) * scale
+        found, _ = tree.query(places, distance_upper_bound=NEAR * scale.max())
+        far = np.isinf(found)
+        if source.size > FAR_QUERY * np.count_nonzero(far):
+            found[far] = tree.query(places[far])[0]
+            return np.asarray(found)
     # Only the nearest target voxel is asked for: the distances are then computed on the border, not in the whole box.
     nearest = distance_transform_edt(~target, sampling=scale, return_distances=False, return_indices=True)
     squares = sum((step * (nearest[axis][points] - points[axis])) ** 2 for axis, step in enumerate(scale))
