@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch._dynamo  # an optimiser imports it (seconds): before the forks, not in each of them
 
 from tests.tiny import tiny_manifest
 from xmod_lab import device
