@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,13 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from skimage.color import rgb2lab
+from tiny import make_tiny
 
 from xmod_lab.data.batches import Slices
+from xmod_lab.data.volume import load_image
 from xmod_lab.nb import Lab
 from xmod_lab.view import figures, style
+from xmod_lab.view.volumes import best_slice, window_of
 
 CLASSES = ["necrosis", "oedema"]
 
@@ -82,7 +86,7 @@ def test_a_class_keeps_its_colour_when_others_are_added() -> None:
 
 def test_slice_panels_show_the_arrays_their_names_windows_and_classes(image: np.ndarray, label: np.ndarray) -> None:
     figure = figures.slice_panels([image, image * 400], ["MR", "CT"], labels=[label, None], classes=CLASSES,
-                                  windows=[(-1, 1), (-160, 240)], unit="HU", title="two")
+                                  windows=[(-1, 1), (-160, 240)], units=["", "HU"], title="two")
     assert np.array_equal(shown_images(figure), [image, image * 400])
     assert figure.axes[1].images[0].get_clim() == (-160, 240)
     assert figure.axes[0].images[0].origin == "upper"  # the first row is anterior and lies on top
@@ -233,3 +237,32 @@ def test_no_figure_is_blank(image: np.ndarray, label: np.ndarray) -> None:
         found = pixels(figures.stamp(figure, lab))
         assert found.std() > 5, texts(figure)
         assert (found != 255).any(axis=2).mean() > 0.005, texts(figure)
+
+
+def test_pictures_of_a_data_set_come_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path))
+    data = make_tiny(tmp_path, patients=3)
+    pictures = figures.gallery(data, most=2)
+    assert [(p.patient, p.modality) for p in pictures] == [("p000", "A"), ("p000", "B"), ("p001", "A"), ("p001", "B")]
+    first = pictures[0]
+    volume = load_image(data, "p000", "A")
+    assert np.array_equal(first.image, volume.array[::-1, ::-1, first.slice_number].T)
+    assert first.label is not None and set(np.unique(first.label)) == {0, 1, 2}
+    assert first.aspect == pytest.approx(1.5)  # 1 x 1.5 mm pixels: rows run along the longer side
+    assert np.array_equal(first.label, pictures[1].label)
+    figure = figures.picture_panels(pictures, data.task().class_names)
+    assert "A, p000" in texts(figure) and "core" in texts(figure)
+
+
+def test_the_best_slice_shows_most_classes_then_most_pixels() -> None:
+    labels = np.zeros((4, 5, 5), np.uint8)
+    labels[0], labels[1, :2], labels[1, 2:4], labels[2, 0], labels[2, 1] = 1, 1, 2, 1, 2
+    assert best_slice(labels) == 1
+    assert best_slice(labels * 0) == 0
+
+
+def test_ct_has_one_window_and_mr_its_percentiles() -> None:
+    image = np.arange(1001, dtype=float).reshape(7, 143)
+    assert window_of(image, "CT") == (-160.0, 240.0)
+    assert window_of(image, "MR") == pytest.approx((10.0, 995.0))
+    assert window_of(np.zeros((4, 4)), "MR")[1] > 0

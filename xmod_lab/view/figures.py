@@ -14,8 +14,10 @@ from xmod_lab.view.slices import (
     slice_panels,
 )
 from xmod_lab.view.style import colours_of, stamp, use
+from xmod_lab.view.volumes import Picture, gallery, picture_of, picture_panels
 
 __all__ = [
-    "batch_panel", "colours_of", "dice_matrix", "draw_contours", "draw_slice", "intensity_histograms", "loss_curves",
-    "montage", "patient_boxes", "predictions", "recipe_steps", "slice_dice", "slice_panels", "stamp", "use",
+    "Picture", "batch_panel", "colours_of", "dice_matrix", "draw_contours", "draw_slice", "gallery",
+    "intensity_histograms", "loss_curves", "montage", "patient_boxes", "picture_of", "picture_panels", "predictions",
+    "recipe_steps", "slice_dice", "slice_panels", "stamp", "use",
 ]

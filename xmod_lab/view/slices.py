@@ -4,6 +4,7 @@ first column the patient's right, which is how `xmod_lab.data.prepare` stores th
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,15 @@ CELL = 1.9
 """inches of one picture"""
 
 
-def _grid(rows: int, columns: int, title: str, *, cell: float = CELL, extra: float = 0.0) -> tuple[Figure, np.ndarray]:
+def _grid(
+    rows: int, columns: int, title: str, *, cell: float = CELL, tall: float = 1.0, extra: float = 0.0
+) -> tuple[Figure, np.ndarray]:
+    """`tall`: height of the tallest picture over its width; `extra`: inches for what stands below the pictures."""
     import matplotlib.pyplot as plt
 
-    size = (max(columns * cell, 3.4), rows * (cell + 0.28) + (0.45 if title else 0.0) + extra)
+    width = max(columns * cell, 3.4)
+    title = textwrap.fill(title, int(12.5 * width))
+    size = (width, rows * (cell * tall + 0.28) + 0.25 * title.count("\n") + (0.45 if title else 0.0) + extra)
     figure, axes = plt.subplots(rows, columns, figsize=size, layout="compressed", squeeze=False)
     if title:
         figure.suptitle(title)
@@ -70,27 +76,29 @@ def slice_panels(
     labels: Sequence[np.ndarray | None] | None = None,
     classes: Sequence[str] = (),
     windows: Sequence[tuple[float, float]] | None = None,
-    unit: str = "",
+    units: Sequence[str] | None = None,
     columns: int = 4,
-    aspect: float = 1.0,
+    aspects: Sequence[float] | None = None,
     title: str = "",
 ) -> Figure:
     """Slices side by side, each with its name and, where `windows` is given, the grey values of black and white.
 
-    images: (h, w) each. labels: (h, w) class indices or None. classes: names of class 1, 2 ... unit: of the window.
-    aspect: height of a pixel over its width.
+    images: (h, w) each. labels: (h, w) class indices or None. classes: names of class 1, 2 ... units: of the windows.
+    aspects: height of a pixel over its width; left out, pixels are square.
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure, axes = _grid(rows, columns, title, extra=(0.3 if classes else 0.0) + (0.2 * rows if windows else 0.0))
+    tall = max(p.shape[0] * (aspects[i] if aspects else 1.0) / p.shape[1] for i, p in enumerate(images))
+    extra = (0.3 if classes else 0.0) + (0.2 * rows if windows else 0.0)
+    figure, axes = _grid(rows, columns, title, tall=tall, extra=extra)
     colours = colours_of(classes)
     for i, (axis, image, name) in enumerate(zip(axes.flat, images, names, strict=False)):
         window = windows[i] if windows else (-1.0, 1.0)
-        draw_slice(axis, image, window=window, aspect=aspect)
+        draw_slice(axis, image, window=window, aspect=aspects[i] if aspects else 1.0)
         label = labels[i] if labels else None
         if label is not None:
             draw_contours(axis, label, colours)
-        shown = f"\n{window[0]:.4g} to {window[1]:.4g} {unit}".rstrip() if windows else ""
+        shown = f"\n{window[0]:.4g} to {window[1]:.4g} {units[i] if units else ''}".rstrip() if windows else ""
         axis.set_title(f"{name}{shown}", fontsize=9)
     _legend(figure, colours)
     return figure
