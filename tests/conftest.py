@@ -25,6 +25,9 @@ hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_
 hypothesis.settings.register_profile("here", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+if os.environ.get("XMOD_DATA"):  # a relative folder means the one seen from where pytest was started
+    os.environ["XMOD_DATA"] = str(Path(os.environ["XMOD_DATA"]).expanduser().resolve())
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
