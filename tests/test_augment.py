@@ -143,5 +143,6 @@ def test_contrast_and_brightness_by_hand() -> None:
 
 def test_an_empty_foreground_is_left_alone() -> None:
     image = torch.full((2, 1, 8, 8), -1.0)
-    out = augmented(image, None, torch.zeros(2, 8, 8, dtype=torch.bool), draw_of(SAME, 2, gamma=1.5, contrast=1.2), RANGE)[0]
+    nowhere = torch.zeros(2, 8, 8, dtype=torch.bool)
+    out = augmented(image, None, nowhere, draw_of(SAME, 2, gamma=1.5, contrast=1.2), RANGE)[0]
     assert torch.equal(out, image)

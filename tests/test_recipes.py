@@ -23,8 +23,8 @@ def cube(*values: float) -> np.ndarray:
 
 
 def task(**fields: object) -> Task:
-    return Task.model_validate({"title": "t", "labelled": ["A"], "tested": ["A"], "classes": {"c": ["c"]}, "recipe": "P1",
-                                **fields})
+    plain = {"title": "t", "labelled": ["A"], "tested": ["A"], "classes": {"c": ["c"]}, "recipe": "P1"}
+    return Task.model_validate(plain | fields)
 
 
 def test_minmax_by_hand() -> None:
@@ -37,7 +37,8 @@ def test_zscore_then_minmax_is_minmax() -> None:
     """Why P1 does not write the z-score that its paper names."""
     array = np.random.default_rng(0).normal(300, 80, (2, 2, 2)).astype(np.float32)
     z = (array - array.mean()) / array.std()
-    np.testing.assert_allclose(normalise(z, EVERYWHERE, MINMAX, "MR"), normalise(array, EVERYWHERE, MINMAX, "MR"), atol=1e-5)
+    both = [normalise(values, EVERYWHERE, MINMAX, "MR") for values in (z, array)]
+    np.testing.assert_allclose(*both, atol=1e-5)
 
 
 def test_ct_window_is_fixed() -> None:

@@ -16,7 +16,8 @@ from xmod_lab.errors import LabError
 
 def entry(modalities: tuple[str, ...] = ("A", "B", "C"), relation: str = "registered", demonstration: bool = False,
           **task: Any) -> Dataset:
-    return parse(tiny_manifest(modalities, relation, "tiny", {}, {"demonstration": demonstration}, task), "tiny")["tiny"]
+    text = tiny_manifest(modalities, relation, "tiny", {}, {"demonstration": demonstration}, task)
+    return parse(text, "tiny")["tiny"]
 
 
 def names(count: int, prefix: str = "p") -> list[str]:

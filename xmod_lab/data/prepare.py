@@ -20,11 +20,12 @@ import torch
 
 from xmod_lab import files, paths
 from xmod_lab.data.batches import Slices, as_channels, neighbour_rows
-from xmod_lab.data.geometry import SliceGeometry, geometry_of
+from xmod_lab.data.geometry import SliceGeometry
 from xmod_lab.data.manifest import Dataset, Task
-from xmod_lab.data.recipes import Recipe, foreground, normalise, recipe_of
+from xmod_lab.data.recipes import Recipe, recipe_of
+from xmod_lab.data.slicing import box_owner, sliced, truth_of
 from xmod_lab.data.splits import Split, split
-from xmod_lab.data.volume import Volume, file_of, label_paths, load_image, load_structures, load_volume, patients
+from xmod_lab.data.volume import Volume, file_of, label_paths, load_image, patients
 from xmod_lab.errors import LabError
 
 VERSION = 1
@@ -163,14 +164,7 @@ def _describe(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict
     values = {m: data.label_of(m).model_dump(mode="json") for m in task.labelled}
     return {"version": VERSION, "data": data.key, "orientation": data.orientation, "unit": data.unit, "size": size,
             "recipe": dataclasses.asdict(recipe), "classes": task.classes, "labelled": task.labelled, "values": values,
-            "box": _box_owner(data, task), "patients": wanted, "files": stamps}
-
-
-def _box_owner(data: Dataset, task: Task) -> list[str]:
-    """Modalities whose first one present gives a patient's crop, for registered data: all its slices must match."""
-    if data.relation != "registered":
-        return []
-    return sorted({part for m in [*task.modalities, *task.tested] for part in m.split("+")})
+            "box": box_owner(data, task), "patients": wanted, "files": stamps}
 
 
 def _build(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict[str, list[str]], folder: Path) -> None:
@@ -182,11 +176,11 @@ def _build(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict[st
         with (open(folder / f"{modality}.image", "wb") as image, open(folder / f"{modality}.foreground", "wb") as body,
               open(folder / f"{modality}.label", "wb") as label):
             for patient in names:
-                planes, inside, geometry, volume = _sliced(data, task, recipe, patient, modality, size, cuts)
+                planes, inside, geometry, volume = sliced(data, task, recipe, patient, modality, size, cuts)
                 planes.astype(np.float16).tofile(image)
                 inside.astype(np.uint8).tofile(body)
                 if labelled:
-                    geometry.forward(_truth(data, task, patient, modality, volume), "nearest").tofile(label)
+                    geometry.forward(truth_of(data, task, patient, modality, volume), "nearest").tofile(label)
                 rows = np.zeros(len(planes), INDEX)
                 rows["patient"], rows["slice"] = patient, np.arange(len(planes))
                 rows["foreground"] = inside.mean(axis=(1, 2))
@@ -212,76 +206,6 @@ def _opened(prepared: Prepared) -> Prepared:
     return prepared
 
 
-def _body_of(data: Dataset, recipe: Recipe, patient: str, modality: str, volume: Volume) -> np.ndarray:
-    mask = None
-    if data.foreground:
-        stored = load_volume(file_of(data, patient, data.foreground), unit=data.unit, orientation=data.orientation)
-        if stored.array.shape != volume.array.shape:
-            raise LabError(f"foreground mask {stored.array.shape} and image {volume.array.shape} differ",
-                           where=stored.path, mend="resample the mask to the image")
-        mask = stored.array
-    return foreground(volume.array, recipe, data.modalities[modality].kind, mask)
-
-
-def _sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: str, size: int,
-            cuts: dict[str, SliceGeometry]) -> tuple[np.ndarray, np.ndarray, SliceGeometry, Volume]:
-    """Images (D, S, S[, stack]) float32 and foreground (D, S, S) bool of one patient, and how they were cut.
-
-    `cuts` remembers how each patient of registered data was cut, for its other modalities.
-    """
-    parts = modality.split("+")
-    volumes = [load_image(data, patient, part) for part in parts]
-    bodies = [_body_of(data, recipe, patient, part, volume) for part, volume in zip(parts, volumes, strict=True)]
-    for volume in volumes[1:]:
-        _same_shape(volume, volumes[0].array.shape, volumes[0].path.name)
-    body, first = np.logical_or.reduce(bodies), volumes[0]
-    if patient in cuts and data.relation == "registered":
-        geometry = cuts[patient]
-        _same_shape(first, geometry.shape, f"the other modalities of {patient}")
-    else:
-        boxed = _box_body(data, task, recipe, patient, parts, bodies, first)
-        geometry = cuts[patient] = geometry_of(first.array.shape, first.spacing, boxed, recipe, size)
-    planes = []
-    for part, volume, own in zip(parts, volumes, bodies, strict=True):
-        values = normalise(volume.array, own, recipe, data.modalities[part].kind)
-        planes.append(geometry.forward(values, "linear", fill=float(values.min())))
-    images = planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
-    return images, geometry.forward(body, "nearest"), geometry, first
-
-
-def _same_shape(volume: Volume, shape: tuple[int, ...], other: str) -> None:
-    if volume.array.shape != shape:
-        raise LabError(f"registered volumes differ: {volume.array.shape} and {shape}", where=volume.path,
-                       mend=f"resample it to {other}")
-
-
-def _box_body(data: Dataset, task: Task, recipe: Recipe, patient: str, parts: list[str], bodies: list[np.ndarray],
-              like: Volume) -> np.ndarray:
-    """The foreground that the crop follows: for registered data always that of the same modality of a patient."""
-    if recipe.crop != "foreground" or data.foreground:  # a mask in the data set is the same for all modalities
-        return bodies[0]
-    for owner in _box_owner(data, task):
-        if owner in parts:
-            return bodies[parts.index(owner)]
-        if file_of(data, patient, data.modalities[owner].pattern).is_file():
-            volume = load_image(data, patient, owner)
-            _same_shape(volume, like.array.shape, like.path.name)
-            return _body_of(data, recipe, patient, owner, volume)
-    return bodies[0]
-
-
-def _truth(data: Dataset, task: Task, patient: str, modality: str, image: Volume) -> np.ndarray:
-    structures = load_structures(data, patient, modality, image)
-    truth = np.zeros(image.array.shape, np.uint8)
-    for number, (name, members) in enumerate(task.classes.items(), start=1):
-        if missing := set(members) - set(structures):
-            raise LabError(f"class {name!r} needs {sorted(missing)[0]!r}, which the labels of {modality!r} do not have",
-                           where=f"data set {data.key}", mend="correct `classes` in the manifest")
-        for member in members:
-            truth[structures[member]] = number
-    return truth
-
-
 def test_slices(prepared: Prepared, patient: str, modality: str) -> tuple[Slices, SliceGeometry, Volume]:
     """All slices of one volume in order, as training would see them, without labels; any modality, for evaluation.
 
@@ -292,7 +216,7 @@ def test_slices(prepared: Prepared, patient: str, modality: str) -> tuple[Slices
 
 @functools.lru_cache(maxsize=2)
 def _test_slices(prepared: Prepared, patient: str, modality: str) -> tuple[Slices, SliceGeometry, Volume]:
-    planes, inside, geometry, volume = _sliced(prepared.data, prepared.task, prepared.recipe, patient, modality,
+    planes, inside, geometry, volume = sliced(prepared.data, prepared.task, prepared.recipe, patient, modality,
                                                prepared.size, {})
     depth = len(planes)
     around = neighbour_rows(np.arange(depth), np.zeros(depth, int), np.full(depth, depth - 1), prepared.task.neighbours)
@@ -307,4 +231,4 @@ def truth_labels(prepared: Prepared, patient: str, modality: str) -> np.ndarray:
     The only place where labels of an unlabelled modality are opened. Never call it while training.
     """
     volume = load_image(prepared.data, patient, modality.split("+")[0])
-    return _truth(prepared.data, prepared.task, patient, modality, volume)
+    return truth_of(prepared.data, prepared.task, patient, modality, volume)
