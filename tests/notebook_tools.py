@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,17 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 PARAMETERS = 'profile: str = "lesson"  # effort\nseed: int = 0  # every draw follows it\n'
 FIGURE = "import matplotlib.pyplot as plt\n\nfigure, axes = plt.subplots(figsize=(1, 1))\naxes.plot([1, 2, 3]);"
+PICTURE = """from IPython.display import Image, display
+
+display(Image(data=bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c636000000002000148afa4710000000049454e44ae426082")))"""
 SCORE = 'from xmod_lab.nb import record\n\nrecord("dice", 0.75, trivial=0.0, tolerance=0.05)'
+
+
+def shared_folder(tmp_path_factory: Any) -> Path:
+    """A folder of this test session that all its workers see."""
+    base = Path(tmp_path_factory.getbasetemp())
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
 
 def cell(source: str, *tags: str, markdown: bool = False) -> Any:
@@ -50,7 +61,8 @@ GAP = "domain shift " * 160
 def proper_cells() -> list[Any]:
     """Cells of a notebook that follows the skeleton."""
     parameters = PARAMETERS + 'dataset: str = "brain_tumour"  # a key of the manifest\n'
-    setup = "import numpy as np\n\nfrom xmod_lab.nb import check_close, record\n\na, b = np.array([1, 1]), np.array([1, 0])"
+    setup = "import numpy as np\n\nfrom xmod_lab.nb import check_close, record\n\n"
+    setup += "a, b = np.array([1, 1]), np.array([1, 0])"
     return [
         cell("# 05 Tiny\n\n**Time** seconds\n\n**Hardware** any\n\n**Needs** nothing", "title", markdown=True),
         cell("Afterwards you can count.", "goal", markdown=True),

@@ -32,7 +32,8 @@ def test_start_says_what_it_is_and_repeats_its_draws(capsys):
     first = torch.rand(2), np.random.rand()
     text = capsys.readouterr().out
     assert f"torch {torch.__version__}" in text
-    assert "profile  smoke" in text and "device   cpu, 1 thread(s)" in text and "seed     3" in text and "fold     1" in text
+    for said in ("profile  smoke", "device   cpu, 1 thread(s)", "seed     3", "fold     1"):
+        assert said in text
     assert (lab.source, lab.device, lab.demonstration, lab.more) == ("none", "cpu", False, {"fold": 1})
     assert torch.are_deterministic_algorithms_enabled()
     nb.start("smoke", seed=3)
@@ -144,5 +145,6 @@ def test_expect_error(capsys):
 
 
 def test_importing_the_helpers_is_light():
-    code = "import sys, xmod_lab.nb; print([m for m in ('torch', 'numpy', 'matplotlib', 'IPython') if m in sys.modules])"
+    heavy = ("torch", "numpy", "matplotlib", "IPython")
+    code = f"import sys, xmod_lab.nb; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

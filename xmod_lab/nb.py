@@ -120,7 +120,7 @@ def _data_source(key: str | None) -> tuple[str, str, bool]:
     from xmod_lab.data import manifest
 
     entry = manifest.dataset(key)
-    demonstration = bool(getattr(entry, "demonstration", False))
+    demonstration = entry.demonstration
     source = "phantom" if entry.access == "phantom" else "real"
     inside = "/".join(entry.folder.parts[-2:])  # the last two parts say which data without naming this machine
     kind = "phantom, drawn by a program: directions seen here are no evidence" if source == "phantom" else "real"

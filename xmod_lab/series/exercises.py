@@ -82,7 +82,7 @@ def student_version(nb: Any, name: str) -> Any:
 
 def text_of(nb: Any) -> str:
     """The text of a notebook's file."""
-    import nbformat
+    from xmod_lab.series.light import nbformat
 
     return str(nbformat.writes(nb, version=4)).rstrip("\n") + "\n"
 

@@ -24,6 +24,8 @@ def execute(spec: dict[str, Any]) -> dict[str, str]:
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
+    import xmod_lab.series.light  # noqa: F401  before papermill imports nbformat
+
     parent = os.getppid()
     started = False
 

@@ -52,7 +52,7 @@ def notebook_page(notebook: Path, target: Path) -> None:
 
     Equations are set by MathJax, which the page asks for only if it holds an equation. Raises LabError for no notebook.
     """
-    import nbformat
+    from xmod_lab.series.light import nbformat
 
     try:
         nb = nbformat.read(notebook, as_version=4)
@@ -73,8 +73,9 @@ def notebook_page(notebook: Path, target: Path) -> None:
 
 def first_picture(notebook: Path, width: int = 480) -> str | None:
     """The first PNG of an executed notebook, made small, as a data address; None if there is none."""
-    import nbformat
     from PIL import Image
+
+    from xmod_lab.series.light import nbformat
 
     if not notebook.is_file():
         return None

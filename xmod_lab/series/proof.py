@@ -29,7 +29,7 @@ class Proof:
 
 def examine(notebook: Path, scores: Path, ended: dict[str, str], parameters: dict[str, Any]) -> Proof:
     """Judge the executed notebook (as far as it was written), its score file and how its process ended."""
-    import nbformat
+    from xmod_lab.series.light import nbformat
 
     rows = [json.loads(line) for line in scores.read_text(encoding="utf-8").splitlines()] if scores.is_file() else []
     found = {row["name"]: {key: row[key] for key in ("value", "tolerance", "trivial")} for row in rows}
@@ -75,7 +75,7 @@ def _stopped(cells: list[Any]) -> Any:
 def _where(stopped: Any, own: list[Any], ended: dict[str, str], done: int) -> str:
     errors = [] if stopped is None else [o for o in stopped.outputs if o.output_type == "error"]
     what = ended["text"] or "it stopped before its end"
-    if errors:
+    if errors and ended["kind"] in ("ok", "error"):  # stopping a cell from outside leaves an error in it too
         what = f"{errors[0].ename}: {errors[0].evalue}".strip().splitlines()[0]
         if errors[0].ename == "SystemExit":
             what = f"sys.exit in a cell ended it after {done} of {len(own)} code cells"

@@ -61,7 +61,7 @@ class Job:
 
 @dataclasses.dataclass
 class Result:
-    """How one notebook ended. status: "pass", "fail" or "not run"; `reason`: one line; `detail`: the traceback's end."""
+    """How one notebook ended. status: "pass", "fail" or "not run"; `reason`: a line; `detail`: the traceback's end."""
 
     name: str
     title: str

@@ -1,0 +1,52 @@
+"""The project's own notebooks: skeleton, exercises, generated files, and the smoke series, one test a notebook."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT
+from notebook_tools import shared_folder
+
+from xmod_lab.series import exercises, expected, lint, report, run, source
+
+NOTEBOOKS = CHECKOUT / "notebooks"
+FILES = sorted(NOTEBOOKS.glob("[0-9]*_*.ipynb"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_follows_the_skeleton(path: Path):
+    assert lint.lint([path]) == []
+
+
+def test_all_notebooks_are_numbered():
+    assert [path.name for path in NOTEBOOKS.glob("*.ipynb") if path not in FILES] == []
+
+
+def test_the_students_versions_are_current():
+    assert exercises.build(NOTEBOOKS, write=False) == [], "run: xmod-lab series exercises"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_solutions_pass_and_stubs_end_with_a_hint(path: Path):
+    tried = exercises.try_exercises(source.read(path).nb, NOTEBOOKS)
+    assert tried, "it has no exercise"
+    for one in tried:
+        assert one.solved == "", f"the solution of exercise {one.number} fails its check"
+        assert one.unsolved, f"the check of exercise {one.number} passes without an answer"
+        assert not one.unsolved.startswith("broken"), f"exercise {one.number} ends with an error, not with its hint"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_it_runs_in_the_smoke_profile_with_the_expected_scores(path: Path, tmp_path_factory, monkeypatch):
+    shared = shared_folder(tmp_path_factory)  # the phantoms are made once, and runs are trained once, for all workers
+    monkeypatch.setenv("XMOD_HOME", str(shared / "home"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    jobs = run.plan([path.stem], "smoke", None, {})
+    (result,) = run.execute(jobs, shared / "smoke", workers=workers)
+    if result.status == "not run":
+        pytest.skip(result.reason)
+    assert result.status == "pass", f"{result.reason}\n{result.detail}"
+    differences = expected.compare(report.recorded([result]), expected.load(CHECKOUT / "tests/expected/smoke.json"))
+    assert [str(difference) for difference in differences] == []
