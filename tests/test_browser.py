@@ -112,9 +112,10 @@ def _notebook(name: str) -> Any:
     if name == "tiny":
         cells = [nbformat.v4.new_code_cell(cell.strip()) for cell in TINY.split("---\n")]
         return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+    from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    notebook = nbformat.read(CHECKOUT / "notebooks" / name, as_version=4)
+    notebook = load_notebook_node(str(CHECKOUT / "notebooks" / name))
     notebook.metadata.kernelspec = KERNEL
     return parameterize_notebook(notebook, {"profile": "smoke"})
 
