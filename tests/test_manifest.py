@@ -73,7 +73,8 @@ def test_the_papers_tasks(home: Path) -> None:
     assert set(dataset("mscmrseg2019").task("csa").labelled) == {"LGE", "bSSFP"}
     assert set(dataset("chaos").task("targan").labelled) == {"T1", "T2", "CT"}
     assert dataset("rire").task().classes == {}
-    assert dataset("mmwhs").label_of("MR").structures == ["MYO", "LA", "LV", "RA", "RV", "AA", "PA"]  # 420 and 421 are one
+    # 420 and 421 are one structure
+    assert dataset("mmwhs").label_of("MR").structures == ["MYO", "LA", "LV", "RA", "RV", "AA", "PA"]
 
 
 def test_data_that_no_accuracy_may_be_claimed_from_says_so(home: Path) -> None:

@@ -151,7 +151,7 @@ def test_masks_stored_as_nearly_one_count(data: Dataset) -> None:
 def test_an_unknown_label_value(data: Dataset) -> None:
     label = np.zeros((4, 5, 6), np.uint8)
     label[0], label[1] = 1, 3
-    with pytest.raises(LabError, match=r"label value 3 is not in the manifest: .*seg.nii.gz \(it lists \[1, 4\]; add it"):
+    with pytest.raises(LabError, match=r"label value 3 is not in the manifest: .*seg.nii.gz \(it lists \[1, 4\];"):
         labelled(data, label)
 
 

@@ -112,12 +112,16 @@ def _described(place: Path, label: str | None, kind: Literal["MR", "CT"] | None)
     }
     entry: dict[str, Any] = {"licence": "not stated", "citation": "not stated", "homepage": ""}
     entry |= {"relation": "same_subject", "modalities": modalities}
-    structures: list[set[str]] = []
-    for owner, name in _owners(labels, list(images), place).items():
-        values = _values(found[name], names)
-        structures.append(set(values.values()))
-        (modalities[owner] if owner else entry)["label"] = {"pattern": found[name].pattern, "values": values}
-    common = set.intersection(*structures)
+    owners = _owners(labels, list(images), place)
+    stored = {name: _values(found[name]) for name in owners.values()}
+    binary = set.union(*stored.values()) == {1}
+    named = {
+        name: {value: names.get(value, "label" if binary else f"label_{value}") for value in sorted(values)}
+        for name, values in stored.items()
+    }
+    for owner, name in owners.items():
+        (modalities[owner] if owner else entry)["label"] = {"pattern": found[name].pattern, "values": named[name]}
+    common = set.intersection(*(set(values.values()) for values in named.values()))
     if not common:
         raise LabError("the modalities' labels have no structure in common", where=place, mend="add them one by one")
     entry["tasks"] = {
@@ -206,8 +210,10 @@ def _flat(paths: list[Path]) -> dict[str, Found]:
     first = {stem.split("_", 1)[0] for _, stem, _ in parts}
     last = {stem.rsplit("_", 1)[1] for _, stem, _ in parts}
     found: dict[str, Found] = {}
+    # the modality is named on the side where a label word stands, else on the side that varies less
+    leading = bool(LABEL_WORDS & first) if LABEL_WORDS & (first | last) else len(first) < len(last)
     for path, stem, suffix in parts:
-        if len(first) < len(last):  # the side that varies less names the modality
+        if leading:
             name, patient = stem.split("_", 1)
             pattern = f"{name}_{{patient}}{suffix}"
         else:
@@ -266,8 +272,8 @@ def _kind(name: str, item: Found) -> str:
     return "CT" if lowest <= -500 else "MR"  # air is -1000 HU; no MR magnitude goes there
 
 
-def _values(item: Found, names: dict[int, str]) -> dict[int, str]:
-    """Stored value -> structure, over all label files."""
+def _values(item: Found) -> set[int]:
+    """The values other than 0 over all label files."""
     values: set[int] = set()
     for path in item.files.values():
         array = load_volume(path).array
@@ -286,4 +292,4 @@ def _values(item: Found, names: dict[int, str]) -> dict[int, str]:
             where=next(iter(item.files.values())).parent,
             mend="name the label with --label",
         )
-    return {value: names.get(value, "label" if values == {1} else f"label_{value}") for value in sorted(values)}
+    return values

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from xmod_lab.data.schema import Dataset
 from xmod_lab.data.volume import Volume, file_of, load_image, load_structures, load_volume, patients
 from xmod_lab.errors import LabError
@@ -99,7 +101,7 @@ def _patient(data: Dataset, patient: str, modalities: list[str]) -> PatientRepor
             continue
         report.shapes[modality] = volume.grid.shape
         report.spacing = report.spacing or volume.spacing
-        report.identity &= bool((volume.grid.affine == _identity()).all())
+        report.identity &= bool((volume.grid.affine == np.eye(4)).all())
         if first is not None and not volume.grid.same_as(first.grid):
             report.registered = False
             if data.relation == "registered":
@@ -132,9 +134,3 @@ def _foreground(data: Dataset, patient: str, image: Volume) -> list[str]:
         what = f"foreground grid {mask.grid.shape} differs from its image's {image.grid.shape}"
         return [str(LabError(what, where=mask.path, mend="resample it"))]
     return []
-
-
-def _identity():  # type: ignore[no-untyped-def]
-    import numpy as np
-
-    return np.eye(4)

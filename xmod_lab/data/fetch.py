@@ -40,8 +40,7 @@ def fetch(key: str, *, progress: bool = True, pause: float = 1.0, say: Callable[
     with locked(folder / ".fetch"):
         for number, file in enumerate(data.files, 1):
             _fetch_file(data, file, folder, f"{number}/{len(data.files)}", progress, pause, say)
-        if data.convert and missing_modalities(data):
-            convert(data.convert, folder / "raw", folder, say=say)
+        if data.convert and (folder / "raw").is_dir() and convert(data.convert, folder / "raw", folder, say=say):
             say(f"{key}: converted; {folder / 'raw'} is no longer needed and may be deleted")
     return folder
 

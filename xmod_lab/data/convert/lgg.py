@@ -45,10 +45,8 @@ def convert_lgg(source: Path, folder: Path, say: Callable[[str], None]) -> int:
                 if name not in absent:
                     save_nifti(temporary / f"{name}.nii.gz", np.ascontiguousarray(image[..., channel]), np.eye(4))
             save_nifti(temporary / "mask.nii.gz", mask, np.eye(4))
-        say(
-            f"lgg: {place.name}, {image.shape[2]} slices"
-            + (f"; left out {' and '.join(absent)}, which only repeats the FLAIR" if absent else "")
-        )
+        note = f"; left out as copies of the FLAIR: {', '.join(absent)}" if absent else ""
+        say(f"lgg: {place.name}, {image.shape[2]} slices{note}")
         written += 1
     return written
 
