@@ -73,7 +73,9 @@ def test_soft_dice_agrees_with_monai_where_all_classes_occur() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 4, 16, 16, generator=generator)
     labels = torch.randint(0, 4, (3, 16, 16), generator=generator)
-    reference = DiceLoss(softmax=True, to_onehot_y=True, include_background=False, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    reference = DiceLoss(
+        softmax=True, to_onehot_y=True, include_background=False, batch=True, smooth_nr=1e-5, smooth_dr=1e-5
+    )
     assert soft_dice(logits, labels).item() == pytest.approx(reference(logits, labels[:, None]).item(), abs=1e-6)
 
 

@@ -39,7 +39,10 @@ def test_hooks_go_when_the_block_fails() -> None:
 
 
 def test_a_pattern_without_match_lists_the_taps() -> None:
-    with pytest.raises(LabError, match=r"no module matches 'encoder.gate'.*encoder.taps.0"), record(UNet(1, 2, 4), "encoder.gate"):
+    with (
+        pytest.raises(LabError, match=r"no module matches 'encoder.gate'.*encoder.taps.0"),
+        record(UNet(1, 2, 4), "encoder.gate"),
+    ):
         pass
 
 

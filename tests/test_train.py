@@ -42,8 +42,15 @@ def tiny_method(problem: Problem = PROBLEM, **config: object) -> UNetBaseline:
 
 
 def problem_of(prepared: Prepared) -> Problem:
-    return Problem(tuple(prepared.modalities), tuple(prepared.task.tested), tuple(prepared.task.labelled),
-                   tuple(prepared.task.unlabelled), tuple(prepared.classes), prepared.channels, prepared.size)
+    return Problem(
+        tuple(prepared.modalities),
+        tuple(prepared.task.tested),
+        tuple(prepared.task.labelled),
+        tuple(prepared.task.unlabelled),
+        tuple(prepared.classes),
+        prepared.channels,
+        prepared.size,
+    )
 
 
 def test_update_touches_only_the_named_optimisers_and_counts_missing_gradients_as_zero() -> None:
@@ -89,8 +96,13 @@ class TwoStages(Method):
 
         return [
             Stage("translate", 1, {"t": torch.optim.SGD(self.translator.parameters(), 0.1)}, trained=("translator",)),
-            Stage("segment", 1, {"s": torch.optim.Adam(self.segmenter.parameters(), 0.01)}, trained=("segmenter",),
-                  derive={"T1->T2": translated}),
+            Stage(
+                "segment",
+                1,
+                {"s": torch.optim.Adam(self.segmenter.parameters(), 0.01)},
+                trained=("segmenter",),
+                derive={"T1->T2": translated},
+            ),
         ]
 
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:  # type: ignore[override]
@@ -101,7 +113,10 @@ class TwoStages(Method):
             update(loss, "t")
         else:
             assert not self.translator.training and not any(p.requires_grad for p in self.translator.parameters())
-            loss = nn.functional.cross_entropy(self.segmenter(batch["T1->T2"].image), batch["T1->T2"].label) + self.pool.sum()
+            loss = (
+                nn.functional.cross_entropy(self.segmenter(batch["T1->T2"].image), batch["T1->T2"].label)
+                + self.pool.sum()
+            )
             update(loss, "s")
         return StepResult({"loss": loss.item()})
 
@@ -206,7 +221,16 @@ def test_killed_at_20_random_steps_the_weights_are_bit_identical(tmp_path: Path)
 
 
 def torchrun(port: int) -> tuple[str, ...]:
-    return ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(port))
+    return (
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-addr",
+        "127.0.0.1",
+        "--master-port",
+        str(port),
+    )
 
 
 def free_port() -> int:

@@ -28,20 +28,22 @@ def problem_of(key: str, task_name: str, size: int) -> Problem:
 
 
 def method_rows(profile: str = "lesson") -> list[dict[str, Any]]:
-    """One row a method: name, what it is, offers, ablations, parameters at `profile`, the task it is shown on, source."""
+    """One row a method: name, what it is, offers, ablations, parameters at `profile`, task it is shown on, source."""
     rows = []
     sizes = profile_of(profile)
     for name, entry in METHODS.items():
         key, task = entry.shown_on
         config = build_config(entry.cls, {"width": sizes.width} | entry.overrides)
         method = entry.cls(config, problem_of(key, task, sizes.size))
-        rows.append({
-            "method": name,
-            "what": entry.title,
-            "offers": ", ".join(offers(entry.cls)),
-            "ablations": ", ".join(entry.cls.ablations) or "-",
-            "parameters": f"{count_parameters(method):,}",
-            "shown on": f"{key}/{task}",
-            "source": entry.source,
-        })
+        rows.append(
+            {
+                "method": name,
+                "what": entry.title,
+                "offers": ", ".join(offers(entry.cls)),
+                "ablations": ", ".join(entry.cls.ablations) or "-",
+                "parameters": f"{count_parameters(method):,}",
+                "shown on": f"{key}/{task}",
+                "source": entry.source,
+            }
+        )
     return rows

@@ -25,7 +25,7 @@ Optimisers = Mapping[str, torch.optim.Optimizer]
 
 
 def save(path: Path, method: Method, name: str, optimisers: Optimisers, step: int, **facts: Any) -> None:
-    """Write everything of `method` (called `name` in METHODS) after `step` steps; `facts` are JSON values kept with it."""
+    """Write all of `method` (called `name` in METHODS) after `step` steps; `facts` are JSON values kept with it."""
     tensors = {f"weights/{key}": value.detach().contiguous() for key, value in method.state_dict().items()}
     groups: dict[str, Any] = {}
     for opt_name, optimiser in optimisers.items():
@@ -44,7 +44,9 @@ def save(path: Path, method: Method, name: str, optimisers: Optimisers, step: in
         "facts": facts,
     }
     with atomic_file(path) as temporary:
-        save_file({key: value.cpu().clone() for key, value in tensors.items()}, temporary, {"xmod_lab": json.dumps(header)})
+        save_file(
+            {key: value.cpu().clone() for key, value in tensors.items()}, temporary, {"xmod_lab": json.dumps(header)}
+        )
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -56,11 +58,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             header = json.loads((stored.metadata() or {})["xmod_lab"])
             return header, {key: stored.get_tensor(key) for key in stored.keys()}
     except (KeyError, ValueError, OSError) as error:
-        raise LabError("not a checkpoint of xmod_lab, or a damaged one", where=path, mend="delete it and train again") from error
+        raise LabError(
+            "not a checkpoint of xmod_lab, or a damaged one", where=path, mend="delete it and train again"
+        ) from error
     except Exception as error:  # safetensors has an exception class of its own, derived from Exception
         if type(error).__name__ != "SafetensorError":
             raise
-        raise LabError("not a checkpoint of xmod_lab, or a damaged one", where=path, mend="delete it and train again") from error
+        raise LabError(
+            "not a checkpoint of xmod_lab, or a damaged one", where=path, mend="delete it and train again"
+        ) from error
 
 
 def rebuild(path: Path) -> Method:
@@ -78,13 +84,19 @@ def restore(path: Path, method: Method, name: str, optimisers: Optimisers) -> tu
     Raises LabError if the checkpoint is of another method, config or problem.
     """
     header, tensors = read(path)
-    ours = json.loads(json.dumps({"method": name, "config": dataclasses.asdict(method.config),
-                                  "problem": dataclasses.asdict(method.problem)}))
+    ours = json.loads(
+        json.dumps(
+            {"method": name, "config": dataclasses.asdict(method.config), "problem": dataclasses.asdict(method.problem)}
+        )
+    )
     for part, value in ours.items():
         if header[part] != value:
             differing = [k for k in value if header[part].get(k) != value[k]] if isinstance(value, dict) else [value]
-            raise LabError(f"the checkpoint is of another {part} ({', '.join(differing)} differ)", where=path,
-                           mend="use another seed or setting, or delete the run folder")
+            raise LabError(
+                f"the checkpoint is of another {part} ({', '.join(differing)} differ)",
+                where=path,
+                mend="use another seed or setting, or delete the run folder",
+            )
     method.load_state_dict(_below("weights/", tensors))
     for opt_name, optimiser in optimisers.items():
         state: dict[int, dict[str, torch.Tensor]] = {}
@@ -97,7 +109,7 @@ def restore(path: Path, method: Method, name: str, optimisers: Optimisers) -> tu
 
 
 def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key[len(prefix):]: value for key, value in tensors.items() if key.startswith(prefix)}
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

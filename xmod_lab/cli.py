@@ -13,7 +13,9 @@ from xmod_lab.data.cli import app as data_app
 from xmod_lab.errors import LabError
 from xmod_lab.series.cli import app as series_app
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The open laboratory for cross-modality medical imaging.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="The open laboratory for cross-modality medical imaging."
+)
 bench_app = typer.Typer(no_args_is_help=True, help="Train and score a named grid of runs.")
 app.add_typer(data_app, name="data")
 app.add_typer(series_app, name="series")
@@ -57,7 +59,9 @@ def train(
     profile: Annotated[str, typer.Option(help="smoke, lesson, study or paper")] = "lesson",
     seed: int = 0,
     fold: int = 0,
-    preset: Annotated[str, typer.Option(help="default, printed (the paper) or official (the authors' code)")] = "default",
+    preset: Annotated[
+        str, typer.Option(help="default, printed (the paper) or official (the authors' code)")
+    ] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     settings: Set = None,
 ) -> None:

@@ -20,8 +20,11 @@ def pick(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
         if not torch.cuda.is_available():
-            raise LabError("a GPU was asked for and none is there", where=name,
-                           mend="use --device cpu, or install a CUDA build with `make lab TORCH=cu128`")
+            raise LabError(
+                "a GPU was asked for and none is there",
+                where=name,
+                mend="use --device cpu, or install a CUDA build with `make lab TORCH=cu128`",
+            )
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if name == "cuda" else int(name.split(":")[1]))
     return torch.device(name)
 
@@ -63,8 +66,12 @@ def commit() -> str | None:
         return None
     try:
         head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-        dirty = subprocess.run(["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"],
-                               capture_output=True, text=True, timeout=10)
+        dirty = subprocess.run(
+            ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     if head.returncode:

@@ -22,13 +22,15 @@ def _disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LabError("the disk is full", where=path, mend="free some space and run the same command again") from error
+            raise LabError(
+                "the disk is full", where=path, mend="free some space and run the same command again"
+            ) from error
         raise
 
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` (same suffixes); rename it into place if the block ends well, else remove it.
+    """Yield a temporary path beside `path` (same suffixes); rename it if the block ends well, else remove it.
 
     Raises LabError if the disk is full; `path` then still holds what it held before.
     """

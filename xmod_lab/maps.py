@@ -1,4 +1,4 @@
-"""Named attention, affinity and feature maps: read them (`record`) and change them (`replace`) without editing a model."""
+"""Named attention, affinity and feature maps: read (`record`) and change them (`replace`) without editing a model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def _matching(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
         from xmod_lab.models.blocks import Tap
 
         taps = [name for name, module in model.named_modules() if isinstance(module, Tap)]
-        raise LabError(f"no module matches {pattern!r}", where=type(model).__name__, mend=f"taps: {', '.join(taps) or 'none'}")
+        raise LabError(
+            f"no module matches {pattern!r}", where=type(model).__name__, mend=f"taps: {', '.join(taps) or 'none'}"
+        )
     return found
 
 
@@ -64,7 +66,9 @@ def record(model: nn.Module, pattern: str) -> Iterator[dict[str, list[Tensor]]]:
         for name, module in _matching(model, pattern).items():
             seen[name] = []
             hook = module.register_forward_hook(
-                lambda _m, _i, output, name=name: seen[name].append(output.detach()) if isinstance(output, Tensor) else None
+                lambda _m, _i, output, name=name: (
+                    seen[name].append(output.detach()) if isinstance(output, Tensor) else None
+                )
             )
             stack.callback(hook.remove)
         yield seen

@@ -72,7 +72,9 @@ class Progress:
             self.display.update(figure)
         plt.close(figure)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.plot and self.losses and self.display is not None:
             self._draw()
         if self.bar is not None:

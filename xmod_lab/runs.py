@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Names one run. `settings` are config fields that differ from the method's entry; `preset` is default, printed or official."""
+    """Names one run.
+
+    settings: config fields that differ from the method's entry. preset: default, printed or official.
+    """
 
     method: str
     dataset: str
@@ -57,8 +60,16 @@ class RunSpec:
 
     @property
     def folder(self) -> Path:
-        return (paths.runs_home() / self.profile / self.dataset / self.task_name / f"fold{self.fold}" / self.method
-                / self.variant / f"seed{self.seed}")
+        return (
+            paths.runs_home()
+            / self.profile
+            / self.dataset
+            / self.task_name
+            / f"fold{self.fold}"
+            / self.method
+            / self.variant
+            / f"seed{self.seed}"
+        )
 
     def __str__(self) -> str:
         return f"{self.method} on {self.dataset}/{self.task_name} ({self.profile}, {self.variant}, fold {self.fold}, seed {self.seed})"
@@ -76,9 +87,14 @@ class Run:
         return (self.folder / "scores.json").is_file()
 
     def scores(self) -> dict[str, Any]:
-        """Means over test patients by name (``dice/T2/WT``; ``dice/T1->T2/WT`` where the network of T1 segments T2), and facts."""
+        """Facts of the run and, under `means`, means over test patients by name.
+
+        ``dice/T2/WT``; ``dice/T1->T2/WT`` where the network of T1 segments T2.
+        """
         if not self.complete:
-            raise LabError(f"the run is not finished: {self.spec}", where=self.folder, mend="call ensure_run, or `xmod-lab train`")
+            raise LabError(
+                f"the run is not finished: {self.spec}", where=self.folder, mend="call ensure_run, or `xmod-lab train`"
+            )
         return read_json(self.folder / "scores.json")
 
     def table(self) -> pd.DataFrame:
@@ -133,7 +149,9 @@ def build(spec: RunSpec, prepared: Prepared) -> Method:
     if spec.preset != "default":
         presets = getattr(entry.cls, "presets", {})
         if spec.preset not in presets:
-            raise LabError(f"{spec.method} has no preset {spec.preset!r}", mend=f"it has {', '.join(['default', *presets])}")
+            raise LabError(
+                f"{spec.method} has no preset {spec.preset!r}", mend=f"it has {', '.join(['default', *presets])}"
+            )
         preset = presets[spec.preset]
     values = {"width": profile_of(spec.profile).width} | entry.overrides | preset | dict(spec.settings)
     config = build_config(entry.cls, values)
@@ -157,6 +175,7 @@ def ensure_run(spec: RunSpec, *, device: str = "auto", progress: bool = True) ->
     """
     from xmod_lab import device as dev
 
+    spec = dataclasses.replace(spec, task=spec.task_name)
     run = Run(spec, spec.folder)
     if run.complete:
         return run
@@ -190,9 +209,19 @@ def _train_and_score(run: Run, device: torch.device, progress: bool) -> None:
         _describe(run, method, prepared, profile, device)
     began = time.perf_counter()
     with Progress(str(spec), profile.steps, shown=progress) as bar:
-        fit(method, spec.method, prepared, run.folder, steps=profile.steps, batch=profile.batch, seed=spec.seed,
-            augment=getattr(method.config, "augment", "standard"), precision=precision,
-            checkpoint_every=profile.checkpoint, on_step=bar.step)
+        fit(
+            method,
+            spec.method,
+            prepared,
+            run.folder,
+            steps=profile.steps,
+            batch=profile.batch,
+            seed=spec.seed,
+            augment=getattr(method.config, "augment", "standard"),
+            precision=precision,
+            checkpoint_every=profile.checkpoint,
+            on_step=bar.step,
+        )
     facts = {
         "seconds": round(time.perf_counter() - began, 2),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -217,8 +246,11 @@ def _describe(run: Run, method: Method, prepared: Prepared, profile: Profile, de
     config = {"spec": spec, "config": dataclasses.asdict(method.config), "profile": dataclasses.asdict(profile)}
     path = run.folder / "config.json"
     if path.is_file() and read_json(path)["profile"] != config["profile"]:
-        raise LabError(f"the run was begun with another {run.spec.profile} profile", where=run.folder,
-                       mend="delete the folder to train it anew")
+        raise LabError(
+            f"the run was begun with another {run.spec.profile} profile",
+            where=run.folder,
+            mend="delete the folder to train it anew",
+        )
     write_json(path, config)
     write_json(run.folder / "environment.json", dev.describe(device))
     write_json(run.folder / "inputs.json", {"data": prepared.key, "runs": {}})

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xmod_lab import checkpoint, device as dev
+from xmod_lab import checkpoint
+from xmod_lab import device as dev
 from xmod_lab.data.batches import BatchSource, Slices
 from xmod_lab.data.prepare import Prepared
 from xmod_lab.errors import LabError
@@ -94,7 +95,19 @@ def set_rates(stage: Stage, progress: float) -> None:
 
 def to_device(batch: dict[str, Slices], device: torch.device) -> dict[str, Slices]:
     """The batch with its tensors on `device`."""
-    return {m: Slices(*(v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for v in s)) for m, s in batch.items()}
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    return {
+        modality: s._replace(
+            image=moved(s.image),
+            label=None if s.label is None else moved(s.label),
+            foreground=moved(s.foreground),
+            index=moved(s.index),
+        )
+        for modality, s in batch.items()
+    }
 
 
 def fit(
@@ -113,8 +126,8 @@ def fit(
 ) -> None:
     """Train `method` (METHODS name `name`) for `steps` steps into `folder`, from its checkpoint if one is there.
 
-    `batch` slices are drawn a step and process. After a kill at any moment the next call ends with the same weights, bit
-    for bit, on the same device, precision and thread count.
+    `batch` slices are drawn a step and process. After a kill at any moment the next call ends with the same weights,
+    bit for bit, on the same device, precision and thread count.
     """
     device = next(method.parameters()).device
     stages = method.stages()
@@ -149,14 +162,17 @@ def fit(
             for earlier in stages[: stages.index(stage) + 1]:
                 derived |= _derived(earlier, method, prepared, batch, folder, device)
             enter(method, stage)
-            batches = BatchSource(prepared, batch, seed, augment=augment, rank=dev.rank(), world=dev.world(), extra=derived)
+            batches = BatchSource(
+                prepared, batch, seed, augment=augment, rank=dev.rank(), world=dev.world(), extra=derived
+            )
             current = stage
         set_rates(stage, clock.progress)
         torch.manual_seed(seed_of(seed, "torch", step, dev.rank()))  # dropout and whatever else a method draws
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             result = method.training_step(to_device(batches.draw(step), device), clock, update)
         record: dict[str, Any] = {"step": step, "stage": stage.name, **result.losses}
-        if (step + 1) * VALIDATIONS // steps > step * VALIDATIONS // steps and callable(getattr(method, "segment", None)):
+        due = (step + 1) * VALIDATIONS // steps > step * VALIDATIONS // steps
+        if due and callable(getattr(method, "segment", None)):
             record |= validate(method, batches, device, precision)
             enter(method, stage)
         log.write(record)
@@ -226,11 +242,11 @@ def _extra(path: Path, step: int) -> dict[str, Tensor]:
             with safe_open(candidate, "pt") as stored:
                 if (stored.metadata() or {}).get("step") == str(step):
                     return {key: stored.get_tensor(key) for key in stored.keys()}
-    raise LabError(f"no state of this process after step {step}", where=path, mend="delete the run folder and train again")
+    raise LabError(f"no state of this process after step {step}", where=path, mend="delete the run folder")
 
 
 class _Log:
-    """``log.jsonl``: one line a step, written by the first process; a resumed run drops what lies behind its checkpoint."""
+    """``log.jsonl``: a line a step, by the first process; a resumed run drops what lies behind its checkpoint."""
 
     def __init__(self, folder: Path, first: int):
         self.path = folder / "log.jsonl"
@@ -254,4 +270,3 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
             except json.JSONDecodeError:
                 return
-

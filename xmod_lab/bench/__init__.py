@@ -1,7 +1,7 @@
 """Train and score a grid of runs, several side by side, and make its table.
 
-Each run is a process of its own (`xmod-lab train`), so that one that dies takes nothing with it, memory is returned, and
-each has its share of the threads. A run that is finished is skipped, one that was begun is resumed.
+Each run is a process of its own (`xmod-lab train`), so that one that dies takes nothing with it, memory is returned,
+and each has its share of the threads. A run that is finished is skipped, one that was begun is resumed.
 """
 
 from __future__ import annotations
@@ -26,16 +26,47 @@ if TYPE_CHECKING:
 def command_of(spec: RunSpec, device: str) -> list[str]:
     """The command line that trains a run."""
     pairs = [part for key, value in spec.settings for part in ("--set", f"{key}={value}")]
-    return [sys.executable, "-m", "xmod_lab", "train", spec.method, "--dataset", spec.dataset, "--task", spec.task_name,
-            "--profile", spec.profile, "--seed", str(spec.seed), "--fold", str(spec.fold), "--preset", spec.preset,
-            "--device", device, *pairs]
+    return [
+        sys.executable,
+        "-m",
+        "xmod_lab",
+        "train",
+        spec.method,
+        "--dataset",
+        spec.dataset,
+        "--task",
+        spec.task_name,
+        "--profile",
+        spec.profile,
+        "--seed",
+        str(spec.seed),
+        "--fold",
+        str(spec.fold),
+        "--preset",
+        spec.preset,
+        "--device",
+        device,
+        *pairs,
+    ]
 
 
 def share_of_threads(jobs: int) -> dict[str, str]:
     """Environment that gives a job its share of the cores: two processes with two threads each on two cores are five
     times slower than with one each."""
     count = str(max(1, (os.cpu_count() or 1) // jobs))
-    return {name: count for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
+
+
+def launch(spec: RunSpec, device: str, jobs: int) -> subprocess.CompletedProcess[str]:
+    """Train a run in a process of its own; both of its output streams come back as one."""
+    return subprocess.run(
+        command_of(spec, device),
+        env=os.environ | share_of_threads(jobs),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
@@ -45,15 +76,16 @@ def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
     specs = suite(name)
     runs = [Run(spec, spec.folder) for spec in specs]
     todo = [run for run in runs if not run.complete]
-    print(f"suite {name}: {len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} to go, {jobs} at a time", flush=True)
+    print(
+        f"suite {name}: {len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} to go, {jobs} at a time", flush=True
+    )
     failed: list[tuple[Run, str]] = []
     lock = threading.Lock()
     with tqdm(total=len(todo), desc=name, unit="run", disable=not todo) as bar:
 
         def work(run: Run) -> None:
             began = time.monotonic()
-            done = subprocess.run(command_of(run.spec, device), env=os.environ | share_of_threads(jobs), text=True,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            done = launch(run.spec, device, jobs)
             with lock:
                 bar.update()
                 if done.returncode or not run.complete:
@@ -70,18 +102,28 @@ def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
 
 
 def suite_table(name: str) -> pd.DataFrame:
-    """One row a run of the suite: spec, state, seconds, and Dice by tested modality and structure (mean over patients)."""
+    """One row a run: spec, state, seconds, and Dice by tested modality and structure (mean over patients)."""
     import pandas as pd
 
     rows = []
     for spec in suite(name):
         run = Run(spec, spec.folder)
-        row = {"method": spec.method, "data set": spec.dataset, "task": spec.task_name, "variant": spec.variant,
-               "fold": spec.fold, "seed": spec.seed}
+        row = {
+            "method": spec.method,
+            "data set": spec.dataset,
+            "task": spec.task_name,
+            "variant": spec.variant,
+            "fold": spec.fold,
+            "seed": spec.seed,
+        }
         if run.complete:
             scores = run.scores()
             row |= {"state": "demonstration" if scores["demonstration"] else "done", "seconds": scores["seconds"]}
-            row |= {key.removeprefix("dice/"): value for key, value in scores.get("means", {}).items() if key.startswith("dice/")}
+            row |= {
+                key.removeprefix("dice/"): value
+                for key, value in scores.get("means", {}).items()
+                if key.startswith("dice/")
+            }
         else:
             row |= {"state": "not run"}
         rows.append(row)

@@ -7,7 +7,12 @@ from xmod_lab.methods import METHODS
 from xmod_lab.runs import RunSpec
 
 SEEDS = (0, 1, 2)
-ADAPTATION = (("brain_tumour", "t1_to_t2"), ("whole_heart", "mr_to_ct"), ("cardiac_mr", "bssfp_to_lge"), ("abdomen", "ct_to_t2w"))
+ADAPTATION = (
+    ("brain_tumour", "t1_to_t2"),
+    ("whole_heart", "mr_to_ct"),
+    ("cardiac_mr", "bssfp_to_lge"),
+    ("abdomen", "ct_to_t2w"),
+)
 
 
 def smoke() -> list[RunSpec]:
@@ -16,16 +21,30 @@ def smoke() -> list[RunSpec]:
 
 
 def baselines(profile: str) -> list[RunSpec]:
-    """The U-Net baselines over three seeds: joint learning on the brain, lower and upper bound of adaptation everywhere."""
-    joint = [RunSpec(m, "brain_tumour", "whole_tumour", profile, seed=s) for m in ("unet_individual", "unet_joint") for s in SEEDS]
-    strong = [RunSpec("source_only", "brain_tumour", "t1_to_t2", profile, seed=s, settings=(("augment", "strong"),)) for s in SEEDS]
-    bounds = [RunSpec(m, key, task, profile, seed=s) for key, task in ADAPTATION for m in ("source_only", "target_only") for s in SEEDS]
+    """The U-Net baselines, three seeds: joint learning on the brain, lower and upper bound of adaptation everywhere."""
+    joint = [
+        RunSpec(m, "brain_tumour", "whole_tumour", profile, seed=s)
+        for m in ("unet_individual", "unet_joint")
+        for s in SEEDS
+    ]
+    strong = [
+        RunSpec("source_only", "brain_tumour", "t1_to_t2", profile, seed=s, settings=(("augment", "strong"),))
+        for s in SEEDS
+    ]
+    bounds = [
+        RunSpec(m, key, task, profile, seed=s)
+        for key, task in ADAPTATION
+        for m in ("source_only", "target_only")
+        for s in SEEDS
+    ]
     return joint + strong + bounds
 
 
 def real() -> list[RunSpec]:
     """The baselines on the real glioma patients, at lesson size, every fold."""
-    return [RunSpec(m, "lgg", "whole_lesion", "lesson", fold=f) for m in ("unet_individual", "unet_joint") for f in range(4)]
+    return [
+        RunSpec(m, "lgg", "whole_lesion", "lesson", fold=f) for m in ("unet_individual", "unet_joint") for f in range(4)
+    ]
 
 
 def suite(name: str) -> list[RunSpec]:

@@ -1,4 +1,4 @@
-"""Score a trained method on the test patients: slices -> volume -> metrics on the native grid -> a table and its means."""
+"""Score a trained method on the test patients: slices -> volume -> metrics on the native grid -> table and means."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Case:
     """class index (x, y, z)"""
 
 
-def test_cases(prepared: Prepared, modality: str) -> Iterator[Case]:
+def test_volumes(prepared: Prepared, modality: str) -> Iterator[Case]:
     """The test patients' volumes of `modality`, read one at a time."""
     have = set(patients(prepared.data, modality.split("+")[0]))
     for patient in prepared.split.test:
@@ -71,13 +71,15 @@ def structures_of(prepared: Prepared) -> dict[str, list[int]]:
 
 
 def networks_for(method: Method, modality: str) -> tuple[str, ...]:
-    """The networks that segment `modality`: all of a method that has several (the cross-modality matrix), else itself."""
+    """The networks that segment `modality`: all of a method that has several (the cross-modality matrix)."""
     return tuple(getattr(method, "segmenters", ())) or (modality,)
 
 
 def score_names(table: pd.DataFrame) -> dict[str, float]:
-    """Means over patients: ``dice/T2/WT``, and ``dice/T1->T2/WT`` where the network of T1 segments T2; likewise hd95_max,
-    assd_pooled and the count of `missing` structures."""
+    """Means over patients: ``dice/T2/WT``, and ``dice/T1->T2/WT`` where the network of T1 segments T2.
+
+    Likewise hd95_max, assd_pooled and the count of `missing` structures.
+    """
     found: dict[str, float] = {}
     for (modality, network, structure), rows in table.groupby(["modality", "network", "structure"], sort=True):
         where = modality if network == modality else f"{network}->{modality}"
@@ -96,11 +98,12 @@ def score_run(method: Method, prepared: Prepared, folder: Path, facts: dict[str,
         rows: list[dict[str, Any]] = []
         examples: dict[str, list[Any]] = {}
         for modality in prepared.task.tested:
-            for number, case in enumerate(test_cases(prepared, modality)):
+            for number, case in enumerate(test_volumes(prepared, modality)):
                 for network in networks_for(method, modality):
                     predicted = predict_volume(method, case, network)
                     scored = score_labels(predicted, case.truth, structures_of(prepared), case.spacing)
-                    rows += [{"patient": case.patient, "modality": modality, "network": network} | row for row in scored]
+                    whose = {"patient": case.patient, "modality": modality, "network": network}
+                    rows += [whose | {"region": row["structure"] in prepared.task.regions} | row for row in scored]
                 if number < EXAMPLES:
                     for name, value in _example(method, case).items():
                         examples.setdefault(f"{modality}/{name}", []).append(value)
@@ -108,7 +111,9 @@ def score_run(method: Method, prepared: Prepared, folder: Path, facts: dict[str,
         with atomic_file(folder / "scores.csv") as temporary:
             table.to_csv(temporary, index=False)
         with atomic_file(folder / "examples.npz") as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **{name: np.stack(values) for name, values in examples.items()})
+            np.savez_compressed(
+                stream, allow_pickle=False, **{name: np.stack(values) for name, values in examples.items()}
+            )
         facts = facts | {"unit": prepared.data.unit, "patients": len(prepared.split.test), "means": score_names(table)}
     write_json(folder / "scores.json", facts)
 

@@ -50,9 +50,7 @@ def dice_cross_entropy(
     return soft_dice(logits, labels) + cross_entropy(logits.float(), labels, weight)
 
 
-def hard_dice(
-    prediction: Int64[Tensor, "b h w"], labels: Int64[Tensor, "b h w"], classes: int
-) -> Float[Tensor, " k"]:
+def hard_dice(prediction: Int64[Tensor, "b h w"], labels: Int64[Tensor, "b h w"], classes: int) -> Float[Tensor, " k"]:
     """Dice of the foreground classes 1..classes-1 over all pixels given, in [0, 1]; NaN where a class is in neither."""
     scores = []
     for k in range(1, classes):

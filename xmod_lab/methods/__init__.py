@@ -23,10 +23,16 @@ class Entry(NamedTuple):
 UNET_PAPER = "Ronneberger et al. 2015, as in UAGAN's repository"
 
 METHODS: dict[str, Entry] = {
-    "unet_individual": Entry(UNetBaseline, {"individual": True}, "a U-Net a modality", UNET_PAPER, ("brain_tumour", "whole_tumour")),
+    "unet_individual": Entry(
+        UNetBaseline, {"individual": True}, "a U-Net a modality", UNET_PAPER, ("brain_tumour", "whole_tumour")
+    ),
     "unet_joint": Entry(UNetBaseline, {}, "one U-Net for all modalities", UNET_PAPER, ("brain_tumour", "whole_tumour")),
-    "source_only": Entry(UNetBaseline, {}, "U-Net of the labelled modality: lower bound", UNET_PAPER, ("brain_tumour", "t1_to_t2")),
-    "target_only": Entry(TargetOnly, {}, "U-Net of the target with its labels: upper bound", UNET_PAPER, ("brain_tumour", "t1_to_t2")),
+    "source_only": Entry(
+        UNetBaseline, {}, "U-Net of the labelled modality: lower bound", UNET_PAPER, ("brain_tumour", "t1_to_t2")
+    ),
+    "target_only": Entry(
+        TargetOnly, {}, "U-Net of the target with its labels: upper bound", UNET_PAPER, ("brain_tumour", "t1_to_t2")
+    ),
 }
 
 

@@ -44,7 +44,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Clock:
-    """Where training stands. Schedules and ramps follow `progress`, so that a short profile goes through all of them."""
+    """Where training stands. Schedules and ramps follow `progress`: a short profile goes through all of them."""
 
     stage: str
     step: int

@@ -42,18 +42,21 @@ class UNetBaseline(Method):
 
     Config = UNetConfig
     config: UNetConfig
+    class_weight: Tensor | None
 
     def __init__(self, config: UNetConfig, problem: Problem):
         super().__init__(config, problem)
         names = problem.labelled if config.individual else (SHARED,)
-        self.networks = nn.ModuleDict({n: UNet(problem.channels, problem.n_classes, config.width, config.dropout) for n in names})
+        self.networks = nn.ModuleDict(
+            {n: UNet(problem.channels, problem.n_classes, config.width, config.dropout) for n in names}
+        )
         foreground = config.foreground_weight
         weight = torch.tensor([1 - foreground] + [foreground] * len(problem.classes))
         self.register_buffer("class_weight", None if foreground == 0.5 else weight, persistent=False)
 
     def network(self, modality: str) -> UNet:
         """The U-Net that segments `modality`: its own, or the shared one."""
-        return self.networks[modality if self.config.individual else SHARED]
+        return self.networks[modality if self.config.individual else SHARED]  # type: ignore[return-value]
 
     @property
     def segmenters(self) -> tuple[str, ...]:
@@ -68,6 +71,7 @@ class UNetBaseline(Method):
         losses = {}
         for modality in self.problem.labelled:
             slices = batch[modality]
+            assert slices.label is not None
             logits = self.segment(slices.image, modality)
             losses[modality] = dice_cross_entropy(logits.float(), slices.label, self.class_weight)
         total = torch.stack(list(losses.values())).mean()
@@ -83,7 +87,9 @@ class UNetBaseline(Method):
         """Class probabilities (`stack`) and their entropy in bits over log2 of the class count (`mask`, 0 to 1)."""
         found = {}
         for modality, slices in batch.items():
-            p = self.segment(slices.image, modality if modality in self.networks else next(iter(self.networks))).softmax(1)
+            p = self.segment(
+                slices.image, modality if modality in self.networks else next(iter(self.networks))
+            ).softmax(1)
             entropy = -(p * p.clamp_min(1e-12).log()).sum(1) / torch.log(torch.tensor(float(p.shape[1])))
             names = ("background", *self.problem.classes)
             found[f"probability/{modality}"] = Map("stack", p, modality, "head", (0.0, 1.0), names=names)

@@ -23,8 +23,8 @@ class Encoder(nn.Module):
     """Four double convolutions, each followed by a 2x2 max-pool.
 
     Input (b, c, h, w) with h and w multiples of 16. Returns the four features before pooling, fine to coarse
-    ((b, f, h, w) ... (b, 8f, h/8, w/8)), and the pooled last one (b, 8f, h/16, w/16). Dropout of 0.5 acts on the copy of
-    the coarsest feature that goes to the decoder, not on the path to the centre.
+    ((b, f, h, w) ... (b, 8f, h/8, w/8)), and the pooled last one (b, 8f, h/16, w/16). Dropout of 0.5 acts on the copy
+    of the coarsest feature that goes to the decoder, not on the path to the centre.
     """
 
     def __init__(self, channels: int, width: int, dropout: float = 0.5):
