@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from notebook_tools import FIGURE, PICTURE, SCORE, cell, shared_folder, tiny, write
 from typer.testing import CliRunner
@@ -25,6 +28,10 @@ ENVIRONMENT = """import os, sys
 names = ["OMP_NUM_THREADS", "PYTHONHASHSEED", "XMOD_RUNS", "MPLBACKEND"]
 print(sys.executable, os.getcwd(), *[os.environ[name] for name in names], sep="|")
 print("careful", file=sys.stderr)"""
+
+
+START = "from xmod_lab.series.cli import app; app()"
+COMMAND = [sys.executable, "-c", START, "run", "--notebooks", "notebooks"]
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +124,38 @@ def test_the_kernel_is_this_interpreter_in_the_notebooks_folder(series):
     assert Path(runs) == (series[1] / "runs").resolve() and backend.startswith("module://matplotlib_inline")
 
 
-def test_no_process_outlives_the_run(series):
-    import psutil
+def processes_of(out):
+    """Kernels and their parents whose scores would go below `out`."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("XMOD_SCORES", "").startswith(str(out.resolve())):
+                found.append(process)
+    return found
 
-    for process in psutil.process_iter(["cmdline"]):
-        assert not any(str(series[1]) in part for part in process.info["cmdline"] or [])
+
+def test_no_process_outlives_the_run(series):
+    assert processes_of(series[1]) == []
+
+
+def test_a_killed_series_takes_its_kernels_along(tmp_path):
+    tiny(tmp_path / "notebooks" / "01_endless.ipynb", "print('begun', flush=True)\nwhile True:\n    pass")
+    said = tmp_path / "out" / "01_endless" / "stdout.txt"
+    process = subprocess.Popen([*COMMAND, "--out", "out"], cwd=tmp_path, stdout=-3, stderr=-3)
+    try:
+        assert eventually(lambda: said.is_file() and "begun" in said.read_text())
+        assert len(processes_of(tmp_path / "out")) == 2
+    finally:
+        process.kill()
+        process.wait()
+    assert eventually(lambda: processes_of(tmp_path / "out") == [])
+
+
+def eventually(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.2)
+    return condition()
 
 
 def test_junit_is_well_formed(series):
@@ -153,10 +187,8 @@ mine.write_text(str(os.getpid()))
 time.sleep(1)
 assert mine.read_text() == str(os.getpid())"""
     tiny(tmp_path / "notebooks" / "01_one.ipynb", meet, PICTURE, SCORE)
-    start = "from xmod_lab.series.cli import app; app()"
-    command = [sys.executable, "-c", start, "run", "--notebooks", "notebooks"]
     env = os.environ | {"XMOD_HOME": str(tmp_path)}
-    both = [subprocess.Popen(command, cwd=tmp_path, env=env, stdout=-1, stderr=-1, text=True) for _ in range(2)]
+    both = [subprocess.Popen(COMMAND, cwd=tmp_path, env=env, stdout=-1, stderr=-1, text=True) for _ in range(2)]
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     places = {re.search(r"HTML: (.*)/index.html", text)[1] for text in said}

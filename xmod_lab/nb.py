@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
-import importlib.util
 import io
 import json
 import math
@@ -71,12 +70,13 @@ def start(profile: str, dataset: str | None = None, seed: int = 0, *, device: st
     import numpy
     import torch
 
+    from xmod_lab.view import style
+
     where = _device(profile, device, torch)
     source, shown, demonstration = _data_source(dataset)
     numpy.random.seed(seed % 2**32)
     _make_repeatable(torch, seed, threads)
-    if importlib.util.find_spec("xmod_lab.view.style"):
-        importlib.import_module("xmod_lab.view.style").use()
+    style.use()
     _recorded.clear()
     _lab = Lab(profile, dataset, seed, where, source, demonstration, more)
     python = ".".join(map(str, sys.version_info[:3]))

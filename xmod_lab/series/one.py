@@ -4,7 +4,8 @@ A process of its own for each notebook, although papermill could run several in 
 folder and the environment of the whole process, a hanging kernel could not be ended from outside, and two notebooks
 could not be given different thread counts, score files or runs folders. It costs about 1.5 s a notebook.
 
-SPEC.json  {"source", "output", "parameters", "cwd", "cell_timeout", "kernel", "stdout", "stderr", "cell", "result"}
+SPEC.json  {"source", "output", "parameters", "cwd", "parent", "cell_timeout", "kernel", "stdout", "stderr", "cell",
+            "result"}
 result     {"kind": "ok" | "error" | "timeout" | "dead" | "start" | "broken", "text": ...}
 """
 
@@ -13,6 +14,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +29,10 @@ def execute(spec: dict[str, Any]) -> dict[str, str]:
 
     import xmod_lab.series.light  # noqa: F401  before papermill imports nbformat
 
-    parent = os.getppid()
     started = False
 
     def on_cell(cell: Any, cell_index: int) -> None:
         nonlocal started
-        if os.getppid() != parent:  # the series was killed: end here; the kernel ends when it sees this process gone
-            os._exit(1)
         started = True
         Path(spec["cell"]).write_text(str(cell_index + 1))
 
@@ -67,8 +67,16 @@ def execute(spec: dict[str, Any]) -> dict[str, str]:
     return {"kind": "start", "text": f"no kernel started in {ATTEMPTS} attempts"}
 
 
+def _end_with(parent: int) -> None:
+    """End this process when the series is gone (killed, not stopped); the kernel then ends too, by its own watch."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
+    threading.Thread(target=_end_with, args=(spec["parent"],), daemon=True).start()
     try:
         result = execute(spec)
     except Exception as error:

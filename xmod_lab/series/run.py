@@ -201,6 +201,7 @@ def _one(
         "kernel": KERNEL,
         "cwd": str(notebook.path.resolve().parent),
         "parameters": job.parameters,
+        "parent": os.getpid(),
         "cell_timeout": limits.cell or seconds,
     }
     write_json(folder / "spec.json", spec)
