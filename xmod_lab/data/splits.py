@@ -30,7 +30,8 @@ def split(data: Dataset, task: Task, fold: int, available: dict[str, list[str]])
     """Deal the patients of `available` (modality -> names) by the task's split. Deterministic.
 
     A test patient keeps every tested modality it has. Where the task says so, a training or validation patient
-    contributes one modality only. Raises LabError for a fold that does not exist, or a modality without patients.
+    contributes one modality only; a modality that has no more than two of them trains on both and validates none, as
+    nothing is chosen by validation. Raises LabError for a fold that does not exist, or a modality without patients.
     """
     folds = task.split.folds
     if not 0 <= fold < folds:
@@ -45,8 +46,7 @@ def split(data: Dataset, task: Task, fold: int, available: dict[str, list[str]])
     train, val = _validation(data, task, owned)
     whole = {p for names in train.values() for p in names}
     if (any(len(names) < ENOUGH for names in train.values()) or len(whole) < len(train)
-            or any(not set(available[m]) & set(test) for m in task.tested)
-            or (task.split.val > 0 and any(not val[m] for m in task.labelled))):
+            or any(not set(available[m]) & set(test) for m in task.tested)):
         return _demonstration(data, task, fold, available)
     return Split(train, val, sorted(test), data.demonstration)
 
