@@ -157,7 +157,8 @@ def test_truncated_and_missing_files_are_refused(tmp_path: Path) -> None:
     refused(folder, r"cannot be read as NIfTI .*truncated or not an image: .*p2/t1.nii.gz")
     (folder / "p2/t1.nii.gz").write_bytes(whole)
     (folder / "p2/mask.nii.gz").unlink()
-    refused(folder, r"not added, file is missing: .*p2/mask.nii.gz.*; 2 problems in all")
+    (folder / "p1/mask.nii.gz").unlink()
+    refused(folder, r"not added, file is missing: .*p1/mask.nii.gz.*; 2 problems in all")
 
 
 def test_a_full_disk_leaves_the_users_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

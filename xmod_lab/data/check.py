@@ -107,7 +107,10 @@ def _patient(data: Dataset, patient: str, modalities: list[str]) -> PatientRepor
             if data.relation == "registered":
                 what = f"{modality} grid {volume.grid.shape} differs from {first.path.name}'s {first.grid.shape}"
                 report.problems.append(str(LabError(what, where=volume.path, mend="the manifest says `registered`")))
+        told = first is not None and volume.grid.same_as(first.grid) and data.modalities[modality].label is None
         first = first or volume
+        if told:  # the label all modalities share was read with the first one
+            continue
         report.problems += _labels(data, patient, modality, volume, report.voxels)
     if first is not None and data.foreground:
         report.problems += _foreground(data, patient, first)

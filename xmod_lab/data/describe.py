@@ -135,12 +135,12 @@ def verification(report: Report) -> RenderableType:
         shapes = ["x".join(map(str, patient.shapes[m])) if m in patient.shapes else "-" for m in data.modalities]
         spacing = " ".join(f"{s:.3g}" for s in patient.spacing) if patient.spacing and data.unit == "mm" else "unknown"
         structures = ", ".join(f"{name} {count}" for name, count in patient.voxels.items())
-        state = "[green]ok[/]" if not patient.problems else f"[red]{len(patient.problems)} problems[/]"
+        state = "[green]ok[/]" if not patient.problems else f"[red]wrong ({len(patient.problems)})[/]"
         table.add_row(patient.patient, *shapes, spacing, structures, state)
     problems = report.all_problems
     known = sum(file.sha256 is not None and not file.unpack for file in data.files)
     end = Text(
-        f"{len(report.patients)} patients, {known} checksums compared, {len(problems)} problems",
+        f"patients: {len(report.patients)}, checksums compared: {known}, problems: {len(problems)}",
         style="red" if problems else "green",
     )
     return Group(table, *(Text(f"- {problem}", style="red") for problem in problems), end)
