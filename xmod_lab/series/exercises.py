@@ -176,7 +176,7 @@ def _quiet(folder: Path) -> Iterator[None]:
     scores = os.environ.pop("XMOD_SCORES", None)
     matplotlib.use("agg")
     try:
-        with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()), matplotlib.rc_context():
             yield
     finally:
         if scores is not None:

@@ -9,7 +9,6 @@ Numbers are compared for a notebook's own default data set and seed only.
 from __future__ import annotations
 
 import dataclasses
-import math
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -42,7 +41,12 @@ class Difference:
         if self.kind == "vacuous":
             return f"{head}: the tolerance is not narrower than the distance to the trivial answer"
         assert self.old and self.new
-        return f"{head}: {self.new['value']:.6g}, expected {self.old['value']:.6g} +- {self.old['tolerance']:.3g}"
+        return f"{head}: {shown(self.new['value'])}, expected {shown(self.old['value'])} +- {self.old['tolerance']:.3g}"
+
+
+def shown(value: float, digits: int = 6) -> str:
+    """A number for people: whole ones in full."""
+    return str(value) if isinstance(value, int) else f"{value:.{digits}g}"
 
 
 def file_of(profile: str) -> Path | None:
@@ -134,4 +138,4 @@ def table(differences: list[Difference]) -> str:
 
 
 def _cell(row: dict[str, Any] | None, key: str) -> str:
-    return "-" if row is None else f"{row[key]:.6g}" if math.isfinite(row[key]) else str(row[key])
+    return "-" if row is None else shown(row[key])

@@ -13,6 +13,7 @@ from typing import Any
 
 from xmod_lab.errors import LabError
 from xmod_lab.files import write_text
+from xmod_lab.series import expected
 from xmod_lab.series.run import Result
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -118,7 +119,8 @@ def _card(result: Result, executed: Path, differing: list[str]) -> str:
     status = "fail" if differing else result.status
     picture = first_picture(executed)
     image = f'<img src="{picture}" alt="first figure of {html.escape(result.name)}">' if picture else ""
-    scores = "".join(f"<tr><td>{html.escape(n)}</td><td>{r['value']:.4g}</td></tr>" for n, r in result.scores.items())
+    numbers = [(html.escape(name), expected.shown(row["value"], 4)) for name, row in result.scores.items()]
+    scores = "".join(f"<tr><td>{name}</td><td>{number}</td></tr>" for name, number in numbers)
     reason = "".join(f'<p class="reason">{html.escape(text)}</p>' for text in [result.reason, *differing] if text)
     slow = ", over its budget" if result.slow else ""
     table = f"<table>{scores}</table>"

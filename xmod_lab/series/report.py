@@ -98,7 +98,7 @@ def _xml(text: str) -> str:
 def line(result: Result) -> str:
     """One line: name, time, outcome, and a few scores or the reason."""
     word = {"pass": "PASS", "fail": "FAIL", "not run": "NOT RUN"}[result.status]
-    scores = [f"{name}={row['value']:.4g}" for name, row in result.scores.items()]
+    scores = [f"{name}={expected.shown(row['value'], 4)}" for name, row in result.scores.items()]
     more = [f"+{len(scores) - 3} more"] if len(scores) > 3 else []
     text = "  ".join([*scores[:3], *more]) if result.status == "pass" else result.reason
     slow = f"  SLOW: over its {result.budget:g} s" if result.slow else ""
