@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,6 +142,21 @@ def test_the_cache_is_used_and_survives_an_interrupted_build(home: Path, monkeyp
     prep.prepare(data, None, 32)
     monkeypatch.setattr(prep, "_build", stop)
     prep.prepare(data, None, 32)  # from the cache
+
+
+def test_two_at_once_build_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_tiny(home, patients=16)
+    built = []
+    build = prep._build
+
+    def counted(*arguments: Any) -> None:
+        built.append(1)
+        build(*arguments)
+
+    monkeypatch.setattr(prep, "_build", counted)
+    with ThreadPoolExecutor(3) as pool:
+        keys = {prepared.key for prepared in pool.map(lambda _: prep.prepare(data, None, 32), range(3))}
+    assert len(keys) == 1 and len(built) == 1
 
 
 def test_swap_keeps_the_patients_and_changes_the_labels(home: Path) -> None:

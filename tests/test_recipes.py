@@ -100,10 +100,29 @@ def test_body_of_a_noisy_head_with_dark_inside() -> None:
     head, inside = ball(shape, 0.8), ball(shape, 0.5)
     rng = np.random.default_rng(0)
     array = np.where(head & ~inside, 500, 0) + np.where(inside, 30, 0) + np.abs(rng.normal(0, 10, shape))
-    array[:, :3] += 0  # nothing touches the border
     found = foreground(array.astype(np.float32), RECIPES["P1"], "MR")  # no stripped background: falls back to the body
     assert (found & head).sum() / head.sum() > 0.97
     assert (found & ~head).sum() / head.sum() < 0.03
+
+
+def test_dark_tissue_beside_bright_fluid_is_body() -> None:
+    """T2 with fat suppressed: organs at a tenth of the fluid's brightness, above the noise of the air."""
+    rng = np.random.default_rng(0)
+    body, fluid = ball((64, 64, 5), 0.8), ball((64, 64, 5), 0.25)
+    array = np.where(fluid, 2000, np.where(body, 150, 0)) + np.abs(rng.normal(0, 12, body.shape))
+    found = foreground(array.astype(np.float32), RECIPES["chaos"], "MR")
+    assert (found ^ body).mean() < 0.02
+
+
+def test_a_chest_cut_by_lungs_keeps_its_heart() -> None:
+    """Field of view within the body: the diaphragm is the largest piece, the heart must stay beside it."""
+    array = np.full((64, 64, 4), -850, np.float32)
+    array[:, :20] = 50
+    heart = np.zeros(array.shape, bool)
+    heart[25:45, 30:50] = True
+    array[heart] = 40
+    assert foreground(array, RECIPES["P2"], "CT")[heart].mean() > 0.95
+    assert foreground(array, RECIPES["P3"], "MR").all()
 
 
 def test_ct_couch_is_not_body() -> None:

@@ -16,8 +16,8 @@ P3     heart, CSA (Chen et al. 2020): centre crop 224, z-score of each slice. A 
 P4     brain, SASAN (Tomar et al. 2021): clip at the 2 and 98 percentile, min-max.
 chaos  abdomen, TarGAN (Chen et al. 2021). There: raw MR values under 50 set to 0, min-max of each slice, one DICOM
        window for CT. Slice-wise min-max hides brightness between slices and fails on constant ones, so MR is clipped at
-       the volume's 0.5 and 99.5 percentile; CT has a fixed soft-tissue window; the body is a threshold's largest
-       component, not "non-zero".
+       the volume's 0.5 and 99.5 percentile; CT has a fixed soft-tissue window; the body is what lies above a threshold,
+       without small pieces, not "non-zero".
 rire   head CT and MR, SASAN: 0.5 and 99.5 percentile; of CT only the inscribed circle counts, as the scanner fills the
        corners with a constant.
 bigl   brain, BiGL (He et al.): z-score over the non-zero voxels (BraTS volumes are mostly zeros), clipped at 5, divided
@@ -56,8 +56,9 @@ class Recipe:
     z_limit: float = 5.0
     """z-scores are clipped to plus/minus this and divided by it"""
     value_range: tuple[float, float] = (-1.0, 1.0)
-    foreground: Literal["nonzero", "body"] = "body"
-    """nonzero: stripped images; body: threshold, largest component, holes filled. A mask in the data set goes first."""
+    foreground: Literal["nonzero", "body", "all"] = "body"
+    """nonzero: stripped images; body: above a threshold, holes filled; all: the field of view lies within the body.
+    A mask in the data set goes before each."""
     blank: bool = False
     """voxels outside the foreground become the lowest value"""
     circle: bool = False
@@ -76,7 +77,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe("P1", mr_clip=(0.1, 99.9), foreground="nonzero", blank=True, drop_below=0.098,
            flips=("horizontal", "vertical")),
     Recipe("P2", plane="coronal", mr_clip=(2, 98), ct_window=None, ct_clip=(2, 98), scale="zscore", z_limit=4.0),
-    Recipe("P3", mr_clip=None, ct_window=None, scale="zscore_slice", crop={"centre": 224}),
+    Recipe("P3", mr_clip=None, ct_window=None, scale="zscore_slice", foreground="all", crop={"centre": 224}),
     Recipe("P4", mr_clip=(2, 98), foreground="nonzero", blank=True),
     Recipe("chaos"),
     Recipe("rire", ct_window=None, ct_clip=(0.5, 99.5), circle=True),
@@ -111,7 +112,7 @@ def _check(recipe: Recipe, where: str) -> None:
     for field, good in {
         "plane": recipe.plane in ("axial", "coronal", "sagittal"),
         "scale": recipe.scale in ("minmax", "zscore", "zscore_slice"),
-        "foreground": recipe.foreground in ("nonzero", "body"),
+        "foreground": recipe.foreground in ("nonzero", "body", "all"),
         "crop": centred or crop in ("none", "foreground"),
         "blank": isinstance(recipe.blank, bool),
         "circle": isinstance(recipe.circle, bool),
@@ -137,6 +138,8 @@ def foreground(array: np.ndarray, recipe: Recipe, kind: str, mask: np.ndarray | 
     if mask is not None:
         found = mask > 0.5
         return found if found.any() else np.ones(array.shape, bool)
+    if recipe.foreground == "all":
+        return np.ones(array.shape, bool)
     if recipe.foreground == "nonzero" and kind == "MR":
         found = array != 0
         # where much of it is dark, the zeros come from elsewhere: the image was never stripped
@@ -153,15 +156,19 @@ def _threshold(array: np.ndarray, kind: str) -> float:
         return -400.0  # HU, between air or lung and soft tissue
     values = array.ravel()[::max(1, array.size // 400_000)]  # every so many voxels tell the histogram as well as all
     least, most = np.percentile(values, (1.0, 99.0))
-    clipped = np.clip(values, least, most)
     if least == most:  # a few bright voxels on a constant
         return float(least)
-    # Otsu separates dark from bright; dark tissue lies below its threshold, noise well below half of it
-    return float(least) + 0.5 * (float(threshold_otsu(clipped)) - float(least))
+    # on a logarithmic scale, or Otsu would part bright tissue (fluid in T2) from dark tissue rather than from air
+    unit = (most - least) / 50.0
+    logarithm = np.log1p((np.clip(values, least, most) - least) / unit)
+    return float(least + unit * np.expm1(threshold_otsu(logarithm)))
 
 
 def _body(array: np.ndarray, kind: str) -> np.ndarray:
-    """Largest component above the threshold, opened (a couch comes off), with gaps and holes of each slice filled."""
+    """What is above the threshold, opened, without small pieces (the couch), gaps and holes of each slice filled.
+
+    Pieces of a tenth of the largest stay: lungs may cut a chest in a small field of view.
+    """
     from scipy.ndimage import label, maximum_filter, minimum_filter
 
     above = (array > _threshold(array, kind)).astype(np.uint8)
@@ -172,7 +179,7 @@ def _body(array: np.ndarray, kind: str) -> np.ndarray:
         return np.ones(array.shape, bool)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    body = (parts == sizes.argmax()).astype(np.uint8)
+    body = (sizes >= 0.1 * sizes.max())[parts].astype(np.uint8)
     reach = max(1, round(0.02 * max(array.shape[:2])))  # closes gaps in the skin, so that what it encloses is filled
     padded = np.pad(body, ((reach + 1, reach + 1), (reach + 1, reach + 1), (0, 0)))
     window = (2 * reach + 1, 2 * reach + 1, 1)
