@@ -181,8 +181,9 @@ def test_boxes_show_every_patient_as_a_point(hue: str | None) -> None:
     figure = figures.patient_boxes(table, x="modality", hue=hue, title="boxes")
     points = np.concatenate([c.get_offsets()[:, 1] for c in figure.axes[0].collections if len(c.get_offsets())])
     assert sorted(points) == pytest.approx(sorted(table["dice"]))
-    assert "5 patients" in texts(figure) and figure.axes[0].get_ylabel() == "Dice"
-    assert ("method" in [legend.get_title().get_text() for legend in figure.legends]) == (hue is not None)
+    assert "5 patients a box" in texts(figure) and figure.axes[0].get_ylabel() == "Dice"
+    legend = figure.axes[0].get_legend()
+    assert (legend is not None and legend.get_title().get_text() == "method") == (hue is not None)
 
 
 def test_boxes_name_the_unit_of_a_distance() -> None:
@@ -266,3 +267,14 @@ def test_ct_has_one_window_and_mr_its_percentiles() -> None:
     assert window_of(image, "CT") == (-160.0, 240.0)
     assert window_of(image, "MR") == pytest.approx((10.0, 995.0))
     assert window_of(np.zeros((4, 4)), "MR")[1] > 0
+
+
+def test_example_rows_pair_the_modalities_of_each_patient(image: np.ndarray, label: np.ndarray) -> None:
+    arrays = {"image": np.stack([image, -image]), "truth": np.stack([label] * 2)}
+    arrays["prediction"] = arrays["truth"] * 0
+    examples = {f"{m}/{part}": value for m in ("T1", "T2") for part, value in arrays.items()}
+    examples |= {f"{m}/patient": np.array(["p1", "p2"]) for m in ("T1", "T2")}
+    rows = figures.example_rows(examples, ["T1", "T2", "absent"])
+    assert [row[0] for row in rows] == ["T1, p1", "T2, p1", "T1, p2", "T2, p2"]
+    assert np.array_equal(rows[2][1], -image) and rows[0][1].dtype == np.float32
+    assert len(figures.example_rows(examples, ["T2"], most=1)) == 1

@@ -7,6 +7,7 @@ from xmod_lab.view.slices import (
     batch_panel,
     draw_contours,
     draw_slice,
+    example_rows,
     montage,
     predictions,
     recipe_steps,
@@ -17,7 +18,7 @@ from xmod_lab.view.style import colours_of, stamp, use
 from xmod_lab.view.volumes import Picture, gallery, picture_of, picture_panels
 
 __all__ = [
-    "Picture", "batch_panel", "colours_of", "dice_matrix", "draw_contours", "draw_slice", "gallery",
-    "intensity_histograms", "loss_curves", "montage", "patient_boxes", "picture_of", "picture_panels", "predictions",
-    "recipe_steps", "slice_dice", "slice_panels", "stamp", "use",
+    "Picture", "batch_panel", "colours_of", "dice_matrix", "draw_contours", "draw_slice", "example_rows",
+    "gallery", "intensity_histograms", "loss_curves", "montage", "patient_boxes", "picture_of", "picture_panels",
+    "predictions", "recipe_steps", "slice_dice", "slice_panels", "stamp", "use",
 ]

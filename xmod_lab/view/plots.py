@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
+"""a legend to the right of its axis"""
+
 
 def intensity_histograms(
     values: Mapping[str, Mapping[str, np.ndarray]], *, unit: str = "prepared intensity", bins: int = 60, title: str = ""
@@ -41,7 +44,7 @@ def intensity_histograms(
         axis.set_yticks([])
     axes[-1, 0].set_xlabel(unit)
     handles = {label: h for axis in axes[:, 0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", bbox_to_anchor=(0, 0, 1, 1))
+    axes[0, 0].legend(list(handles.values()), list(handles), **BESIDE)
     if title:
         figure.suptitle(title)
     return figure
@@ -75,8 +78,8 @@ def patient_boxes(
 ) -> Figure:
     """Box plots over patients, every patient a point: `table` has a row a patient and the columns named.
 
-    Boxes span the quartiles with the median as line, whiskers reach to 1.5 times that span. The number of patients
-    stands in the axis label.
+    Boxes span the quartiles with the median as line, whiskers reach to 1.5 times that span. The axis label says how
+    many patients a box has: one row of `table` is one patient.
     """
     import matplotlib
     import matplotlib.pyplot as plt
@@ -99,12 +102,13 @@ def patient_boxes(
     if axis.legend_ is not None:
         axis.legend_.remove()
     if hue:
-        figure.legend(*before, loc="outside right upper", bbox_to_anchor=(0, 0, 1, 1), title=hue)
+        axis.legend(*before, title=hue, **BESIDE)
     if y == "dice":
         axis.set_ylim(-0.03, 1.03)
     label = {"dice": "Dice", "hd95_max": "HD95 (max of directions)", "assd_pooled": "ASSD (pooled)"}.get(y, y)
-    patients = table["patient"].nunique() if "patient" in table else len(table)
-    axis.set(xlabel=f"{x} ({patients} patients, a point each)", ylabel=f"{label} [{unit}]" if unit else label)
+    counts = sorted(set(table.groupby([x, hue] if hue else x, observed=True).size()))
+    many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    axis.set(xlabel=f"{x} (a point a patient, {many} patients a box)", ylabel=f"{label} [{unit}]" if unit else label)
     axis.grid(axis="y")
     if title:
         figure.suptitle(title)

@@ -150,6 +150,20 @@ def slice_dice(prediction: np.ndarray, truth: np.ndarray, classes: Sequence[str]
     return found
 
 
+def example_rows(
+    examples: Mapping[str, np.ndarray], modalities: Sequence[str], most: int = 3
+) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows for `predictions` from a run's examples: up to `most` patients, each in every modality that has them."""
+    shown = [m for m in modalities if f"{m}/image" in examples]
+    rows = []
+    for number in range(min([most, *(len(examples[f"{m}/image"]) for m in shown)])):
+        for m in shown:
+            image, truth, prediction = (examples[f"{m}/{part}"][number] for part in ("image", "truth", "prediction"))
+            name = f"{m}, {_short(str(examples[f'{m}/patient'][number]))}"
+            rows.append((name, image.astype(np.float32), truth, prediction))
+    return rows
+
+
 def predictions(
     rows: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]],
     classes: Sequence[str],
