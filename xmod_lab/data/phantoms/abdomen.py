@@ -15,7 +15,7 @@ from xmod_lab.data.phantoms.common import Subject, signal_of
 from xmod_lab.data.phantoms.physics import Tissue
 from xmod_lab.data.phantoms.shapes import Canvas, Space, Streams, blend, canvas, curve, ellipsoid, tube
 
-SPACE = Space((128, 128, 24), (2.8, 2.8, 7.0), (2, 2, 2))
+SPACE = Space((128, 128, 24), (2.6, 2.6, 7.0), (2, 2, 2))
 (AIR, SKIN, FAT, MUSCLE, BONE, MARROW, CORD, CSF, LUNG, GAS, FLUID, WALL, STOOL, BLOOD, PORTAL, LIVER, SPLEEN, CORTEX_R,
  MEDULLA_R, CORTEX_L, MEDULLA_L, GALL, PANCREAS, ADRENAL, DISC) = range(25)
 LABELS = {LIVER: 1, PORTAL: 1, CORTEX_R: 2, MEDULLA_R: 2, CORTEX_L: 3, MEDULLA_L: 3, SPLEEN: 4}
@@ -50,13 +50,21 @@ TISSUES = {
 flow void; HU: portal-venous phase, usual radiological values."""
 
 
-def _signal(modality: str, tissue: np.ndarray) -> np.ndarray:
+def _signal(modality: str, tissue: np.ndarray, space: Space, streams: Streams) -> np.ndarray:
+    """Signal or HU; the liver's fat and iron and the phase of enhancement differ between subjects."""
+    rng = streams("liver tissue")
+    fat, iron, phase = float(rng.uniform(0, 0.32)), float(rng.uniform(0, 0.35)), float(rng.normal(1, 0.08))
+    liver = replace(TISSUES[LIVER], t1=586 * (1 - 0.4 * fat), t2=46 * (1 - iron), hu=60 + 55 * phase - 130 * fat)
+    blood = replace(TISSUES[BLOOD], hu=155 * phase)
+    table = TISSUES | {LIVER: liver, BLOOD: blood, PORTAL: blood, **{k: replace(TISSUES[k], hu=float(rng.uniform(10, 170))) for k in (STOOL, FLUID)}}
     if modality == "CT":
-        return signal_of(TISSUES, lambda t: t.hu, tissue)
+        return signal_of(table, lambda t: t.hu, tissue)
     if modality == "T1w":
-        return signal_of(TISSUES, lambda t: physics.gradient_echo(t, 130, 4.6, 75), tissue)
-    fat = {k: replace(TISSUES[k], pd=TISSUES[k].pd * 0.16) for k in (FAT, MARROW)}  # spectral inversion recovery
-    return signal_of(TISSUES | fat, lambda t: physics.spin_echo(t, 2500, 75), tissue)
+        return signal_of(table, lambda t: physics.gradient_echo(t, 130, 4.6, 75), tissue)
+    signal = signal_of(table, lambda t: physics.spin_echo(t, 2500, 75), tissue)
+    rng = streams("suppression")  # spectral suppression fails where the field is off
+    left = np.clip(rng.uniform(0.15, 0.35) + 0.16 * space.noise(rng, 75.0), 0.08, 0.9).astype(np.float32)
+    return np.where(np.isin(tissue, (FAT, MARROW)), signal * left, signal)
 
 
 def _trunk(c: Canvas, rng: np.random.Generator) -> tuple[float, float]:
@@ -112,7 +120,7 @@ def _back(c: Canvas, deep: float) -> None:
 
 
 def _liver(c: Canvas, rng: np.random.Generator, wide: float, deep: float) -> None:
-    size = float(rng.uniform(0.9, 1.1))
+    size = float(rng.uniform(0.84, 1.04))
     right = ellipsoid((wide - 80, -2, 22), (72 * size, deep - 14, 78 * size), (0, 12, 6))
     left = ellipsoid((-4, 34, 44), (72 * size, 38, 32), (0, -14, -6))
     lean = ellipsoid((wide - 50, -14, -24), (34, 48, 62 * size), (0, 10, 0))
@@ -239,7 +247,7 @@ def generate(streams: Streams, index: int) -> Subject:
     grain = SPACE.noise(streams("texture"), 9.0)
     both = {}
     for name in MODALITIES:
-        signal = _signal(name, c.tissue)
+        signal = _signal(name, c.tissue, SPACE, streams)
         if name == "CT":
             both[name] = physics.ct_scan(SPACE.mean(signal + 4 * grain), SPACE, streams(name), noise=float(streams("dose").uniform(12, 22)))
         else:

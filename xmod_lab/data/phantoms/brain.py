@@ -46,7 +46,7 @@ def _hull(p: Points) -> np.ndarray:
     x, y, z = p
     egg = (x * (1 + 0.0016 * y), y, z)
     top = ellipsoid((0, 0, 8), (66, 84, 60)).distance(egg)
-    base = half_space((0, 0, -17), (0, -0.12, -1)).distance(p)
+    base = half_space((0, 0, -21), (0, -0.13, -1)).distance(p)
     top = -blend(-top, -base, 14.0)
     side = (np.abs(x), y, z)
     lobes = ellipsoid((42, 6, -24), (21, 45, 21), (0, 12, 8)).distance(side)
@@ -83,7 +83,8 @@ def _cortex(streams: Streams, c: Canvas, depth: np.ndarray, atrophy: float) -> N
         open_by = width * (0.45 + atrophy / (1 + (d / 6) ** 2))
         return np.sqrt(away * away + np.maximum(beyond, 0) ** 2) - open_by
 
-    pial = np.minimum(d, gap(apart, d - deep, 1.0))
+    radial = (1 - k0) * 70  # depth below the vault, also above the flat base
+    pial = np.minimum(d, gap(apart, np.maximum(d, 0.8 * radial) - deep, 1.0))
     core = (1 - np.sqrt((y / 48) ** 2 + ((z - 4) / 21) ** 2)) * 21  # callosum and what lies below it
     pial = np.minimum(pial, gap(np.abs(x + 0.3 * wave), core, 1.1))
     sylvian = np.abs(z + 4 + 0.32 * (y - 8) + wave) * 0.95
@@ -97,23 +98,24 @@ def _hindbrain(streams: Streams, c: Canvas) -> np.ndarray:
     """Paint cisterns, cerebellum with folia, and brain stem; returns the distance to their union (mm)."""
     rng = streams("hindbrain")
     side = (np.abs(c.p[0]), c.p[1], c.p[2])
-    lobe = ellipsoid((21, -50, -38), (30, 29, 19), (0, 0, -12))
-    d = blend(lobe.distance(side), ellipsoid((0, -52, -36), (14, 26, 20)).distance(c.p), 6.0)
-    cistern = ellipsoid((0, -14, -28), (24, 24, 24)).distance(c.p)
+    lobe = ellipsoid((21, -51, -35), (30, 29, 21), (0, 0, -12))
+    d = blend(lobe.distance(side), ellipsoid((0, -52, -32), (14, 26, 22)).distance(c.p), 6.0)
+    cistern = ellipsoid((0, -10, -22), (22, 22, 17)).distance(c.p) + 2.5 * c.space.noise(rng, 14.0)
     outside = (c.tissue == OUTSIDE) | (c.tissue == CSF)
     c.tissue[(cistern < 0) & outside] = CSF
-    c.tissue[(d < 1.2) & ((c.tissue != OUTSIDE) | (d < 1.2))] = CSF
+    c.tissue[d < 1.2] = CSF
     x, y, z = (v[d < 0] for v in side)
     depth = -d[d < 0]
-    leaf = np.sqrt((x * 0.75) ** 2 + (y + 22) ** 2 + (z + 34) ** 2 * 0.8) + 1.5 * c.space.noise(rng, 10.0)[d < 0]
-    phase = np.abs(leaf / 4.6 - np.floor(leaf / 4.6) - 0.5) * 4.6  # 0 in the middle of a folium, 2.3 between two
-    tree = np.where((phase < 0.55) & (depth > 2.5), WHITE, np.where((phase > 1.95) & (depth < 9), CSF, GREY))
-    tree[depth > 12 + 2 * c.space.noise(rng, 8.0)[d < 0]] = WHITE
+    leaf = np.sqrt((x * 0.7) ** 2 + (y + 20) ** 2 + (z + 34) ** 2 * 0.8) + 1.6 * c.space.noise(rng, 8.0)[d < 0]
+    phase = np.abs(leaf / 4.2 - np.floor(leaf / 4.2) - 0.5) * 4.2  # 0 in the middle of a folium, 2.1 between two
+    deep = depth + 2.5 * c.space.noise(rng, 9.0)[d < 0]
+    tree = np.where((phase < 0.6) & (depth > 2.5), WHITE, np.where((phase > 1.85) & (deep < 6), CSF, GREY))
+    tree[deep > 11] = WHITE
     c.tissue[d < 0] = tree.astype(np.uint8)
-    stem = [*tube([(0, -10, -2, 15), (0, -14, -22, 14), (0, -22, -46, 11), (0, -28, -80, 8)]),
-            ellipsoid((0, -12, -33), (18, 14, 14))]
+    stem = [*tube([(0, -18, -18, 11), (0, -22, -46, 11), (0, -28, -80, 8)]), ellipsoid((0, -12, -33), (18, 14, 13)),
+            ellipsoid((0, -19, -10), (11, 8, 12)), *(ellipsoid((s * 9, -8, -10), (7.5, 12, 14), (0, 0, s * -24)) for s in (-1, 1))]
     c.fill(stem, STEM)
-    c.fill([ellipsoid((0, -34, -34), (7, 5, 11))], VENTRICLE)
+    c.fill([ellipsoid((0, -34, -34), (7, 5, 11)), ellipsoid((0, -19, -12), (1.4, 1.4, 14))], VENTRICLE)
     for shape in stem:
         box = c.box(shape)
         d[box] = np.minimum(d[box], shape.distance(c.at(box)))
@@ -165,8 +167,10 @@ def draw(streams: Streams, space: Space, turn: tuple[float, float, float] = (0, 
         c.slack += share * reach
     _cortex(streams, c, -hull, atrophy)
     hind = _hindbrain(streams, c)
+    depth = -blend(hull, hind, 22.0)
+    c.tissue[(depth > -1.0) & (c.tissue == OUTSIDE)] = CSF  # below the tentorium
     _deep(streams, c, atrophy)
-    return Brain(c, -np.minimum(hull, hind), hind, atrophy)
+    return Brain(c, depth, hind, atrophy)
 
 
 def white_matter_lesions(brain: Brain, rng: np.random.Generator, load: float) -> list[tuple[Box, np.ndarray]]:

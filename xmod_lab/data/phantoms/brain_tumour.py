@@ -21,10 +21,10 @@ LABELS = {NECROSIS: 1, SOLID: 1, OEDEMA: 2, ENHANCING: 4}
 
 TISSUES = BRAIN_TISSUES | {
     NECROSIS: Tissue(2400, 260, 0.95),
-    SOLID: Tissue(1450, 130, 0.86),
-    OEDEMA: Tissue(1350, 150, 0.86),
-    ENHANCING: Tissue(1400, 115, 0.86, agent=0.55),
-    LESION: Tissue(1250, 140, 0.84),
+    SOLID: Tissue(1650, 125, 0.87),
+    OEDEMA: Tissue(1550, 150, 0.87),
+    ENHANCING: Tissue(1550, 120, 0.87, agent=0.55),
+    LESION: Tissue(1250, 150, 0.86),
     MENINGES: Tissue(420, 70, 0.80, agent=0.15),
     VESSEL: Tissue(1441, 290, 0.25, agent=1.6),
 }
@@ -42,7 +42,7 @@ MODALITIES = tuple(SEQUENCES)
 
 def _place(rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Centre (mm) and radius (mm) of the tumour core: in the white matter of one hemisphere."""
-    radius = float(rng.uniform(11, 21))
+    radius = float(rng.uniform(13, 23))
     side, front, up = rng.choice((-1, 1)), rng.uniform(-45, 44), rng.uniform(-6, 40)
     out = rng.uniform(20, 46) * np.sqrt(max(1 - (front / 90) ** 2 - ((up - 5) / 75) ** 2, 0.3))
     return np.array([side * max(out, 17.0), front, up]), radius
@@ -57,12 +57,12 @@ def _tumour(streams: Streams, brain: Brain, centre: np.ndarray, radius: float) -
     r = np.sqrt(x * x + y * y + z * z)
     coarse, fine = space.noise(rng, 16.0), space.noise(rng, 6.0)
     core = r - radius + coarse * 4.0 + fine * 1.6
-    spread = rng.uniform(9, 22)
+    spread = rng.uniform(10, 22)
     swelling = r - radius - spread + 8.0 * space.noise(rng, 18.0) + 2.0 * fine
     brain_only = (brain.depth > 0) & ~np.isin(tissue, (OUTSIDE, VENTRICLE))
     parenchyma = np.isin(tissue, (WHITE, STEM)) | ((swelling < -9) & np.isin(tissue, (GREY, NUCLEUS)))
     tissue[(swelling < 0) & parenchyma & brain_only] = OEDEMA
-    share = np.clip(0.72 - swelling / 26.0 + 0.20 * space.noise(rng, 9.0), 0.45, 1.0).astype(np.float32)
+    share = np.clip(0.74 - swelling / 30.0 + 0.20 * space.noise(rng, 9.0), 0.5, 1.0).astype(np.float32)
     patchy = np.where(tissue == OEDEMA, 1 - share, np.float32(0))
     inside = (core < 0) & brain_only & ~((core > -2.5) & (tissue == CSF))
     rim = rng.uniform(2.5, 5.5) + 2.2 * space.noise(rng, 9.0)
@@ -76,7 +76,7 @@ def _tumour(streams: Streams, brain: Brain, centre: np.ndarray, radius: float) -
 def _confounders(streams: Streams, brain: Brain) -> list[Mix]:
     """What looks like oedema or tumour to a threshold: white matter lesions, a scar, remnants of the meninges, vessels."""
     rng, c = streams("confounders"), brain.canvas
-    load = float(rng.uniform(0.15, 1.0))
+    load = float(rng.uniform(0.35, 1.0))
     found = [Mix(box, LESION, weight) for box, weight in white_matter_lesions(brain, rng, load)]
     skin = c.space.noise(rng, 14.0)
     remnant = (brain.depth < 1.2 + 0.5 * skin) & (brain.depth > -1.0) & (skin > rng.uniform(0.2, 0.9))
@@ -102,7 +102,7 @@ def generate(streams: Streams, index: int) -> Subject:
     images = {}
     for name, sequence in SEQUENCES.items():
         signal = SPACE.mean(signal_of(TISSUES, sequence, tissue, mixes) * texture)
-        scan = physics.mr_scan(signal, SPACE, streams(name), snr=float(streams(name + "/snr").uniform(18, 30)), bias=0.16)
+        scan = physics.mr_scan(signal, SPACE, streams(name), snr=float(streams(name + "/snr").uniform(18, 30)), bias=0.22)
         images[name] = np.where(mask, np.maximum(scan, 1), 0).astype(np.int16)
     seg = SPACE.vote(label[tissue], (1, 2, 4)) * mask
     return Subject(SPACE, images, {"": seg})

@@ -28,7 +28,7 @@ TISSUES = {
     LUNG: Tissue(1200, 25, 0.16, agent=0.2),
     FAT: Tissue(343, 58, 0.85),
     MUSCLE: Tissue(1008, 44, 0.78, agent=0.12),
-    LIVER: Tissue(586, 46, 0.75, agent=0.25),
+    LIVER: Tissue(586, 46, 0.75, agent=0.10),
     BLOOD: _BLOOD, LEFT: _BLOOD, RIGHT: _BLOOD,
     MYOCARDIUM: _HEART, PAPILLARY: _HEART,
     SCAR: Tissue(1200, 58, 0.85, agent=0.80),
@@ -98,7 +98,7 @@ def _heart(c: Canvas, rng: np.random.Generator) -> None:
     valve = half_space((0, 0, base), (0, 0, 1))
     wide = float(rng.uniform(24, 32))
     right = ellipsoid(middle + (radius * 0.62 + wall) * side + 3 * across, (wide + 9, radius + 16, 0.68 * length), axes)
-    sac = ellipsoid(middle + 10 * side, (radius + wide + 18, radius + 27, 0.86 * length), axes)
+    sac = ellipsoid(middle + 10 * side, (radius + wide + 11, radius + 21, 0.84 * length), axes)
     c.fill(sac, FAT, only=[LUNG, LIVER, MUSCLE, BLOOD])
     c.fill([right.grown(3.5).within(valve)], MUSCLE, only=[FAT, LUNG])
     ragged = np.minimum(1.8 * c.space.noise(rng, 8.0) - 0.8, 0.5).astype(np.float32)
@@ -144,7 +144,7 @@ def _scar(c: Canvas, rng: np.random.Generator, middle: np.ndarray, radius: float
 def generate(streams: Streams, index: int) -> Subject:
     """One subject: three sequences, each displaced by its breath-hold (rotation about z in degrees, shift in mm)."""
     rng = streams("subject")
-    size, tilt, nulled = rng.uniform(0.92, 1.08, 3), rng.normal(0, 4, 3), float(rng.uniform(0.94, 1.06))
+    size, tilt, nulled = rng.uniform(0.92, 1.08, 3), rng.normal(0, 4, 3), float(rng.uniform(0.86, 1.15))
     images, labels, truth, truth_labels, moves = {}, {}, {}, {}, {}
     table = np.zeros(256, np.uint8)
     table[list(LABELS)] = list(LABELS.values())

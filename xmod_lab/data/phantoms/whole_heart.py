@@ -112,7 +112,7 @@ def generate(streams: Streams, index: int) -> Subject:
     paint_chest(c, streams("chest"))
     rng = streams("heart")
     base, axes = np.array([-6.0, 2.0, 2.0]) + rng.normal(0, 2.5, 3), heart_axes(rng)
-    sac: Shape = ellipsoid(base + 18 * axes[0] + 8 * axes[1], (72, 58, 56), axes)
+    sac: Shape = ellipsoid(base + 18 * axes[0] + 8 * axes[1], (68, 54, 52), axes)
     c.fill(sac, FAT, only=[LUNG, AIR, MUSCLE])
     _ventricles(c, rng, base, axes)
     _atria(c, rng, base, axes)
