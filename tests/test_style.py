@@ -15,7 +15,7 @@ from conftest import CHECKOUT
 MOST_LINES = 300
 LIGHT = ["errors", "files", "paths", "profiles", "data.manifest", "data.volume", "doctor", "precision", "cli"]
 """modules that every notebook or command imports"""
-HEAVY = {"monai", "seaborn", "scipy", "pandas", "matplotlib", "skimage", "SimpleITK", "lightning_fabric", "plotly"}
+HEAVY = {"monai", "seaborn", "scipy", "pandas", "matplotlib", "skimage", "SimpleITK", "plotly"}
 
 TRACES = {
     "a path of one machine": r"(?<![\w.:~$})/*-])(?:/(?:home|root|Users|work|tmp|mnt|media)/\w|[A-Z]:\\Users)",
