@@ -1,0 +1,115 @@
+"""The smoke series end to end, as a newcomer runs it, and proof that a broken number makes it fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from notebook_tools import shared_folder
+
+from xmod_lab import paths
+from xmod_lab.data import manifest, phantoms
+from xmod_lab.profiles import profile_of
+from xmod_lab.series import expected, source
+
+PLAIN = ("XMOD_DATA", "XMOD_RUNS", "XMOD_SCORES", "XMOD_COMPARE", "PYTHONPATH")
+"""environment variables that would change what a series run does"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of tests/test_notebooks.py, with its phantoms: `make lab` makes them before the series runs, too."""
+    folder = shared_folder(tmp_path_factory) / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XMOD_HOME", str(folder))
+        for entry in manifest.load_manifest().values():
+            if entry.access == "phantom":
+                few = profile_of("smoke").subjects if entry.key == "brain_tumour" else len(entry.modalities)
+                phantoms.make(entry, subjects=few, jobs=2)
+    return folder
+
+
+def series(home: Path, *words: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name not in PLAIN}
+    command = [sys.executable, "-m", "xmod_lab", "series", "run", *words, "--profile", "smoke"]
+    return subprocess.run(command, env=kept | {"XMOD_HOME": str(home)} | (extra or {}), capture_output=True, text=True,
+                          cwd=paths.checkout())
+
+
+def test_the_smoke_series_passes_with_the_expected_numbers(home: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    runs = str(home.parent / "smoke" / "runs")  # what test_notebooks.py has trained, if it came first
+    done = series(home, "--jobs", "2", "--out", str(tmp_path / "out"), "--runs", runs)
+    print(f"{done.stdout}\nthe whole series took {time.monotonic() - began:.0f} s")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    names = [notebook.name for notebook in source.find([])]
+    assert [row["name"] for row in report["notebooks"]] == names
+    assert {row["status"] for row in report["notebooks"]} <= {"pass", "not run"}
+    assert not report["differences"]
+    for name in ("00_start_here", "01_data_prep", "02_domain_gap"):
+        assert (tmp_path / "out" / f"{name}.html").is_file()
+
+
+def test_every_notebook_has_expected_numbers_that_say_something() -> None:
+    path = expected.file_of("smoke")
+    assert path is not None
+    numbers = expected.load(path)
+    for name in ("00_start_here", "01_data_prep", "02_domain_gap"):
+        assert len(numbers[name]) >= 4
+        assert not [score for score, row in numbers[name].items() if expected.vacuous(row)]
+        assert any(row["trivial"] is not None for row in numbers[name].values())
+
+
+SHIM = '''
+"""Break one function of one module when it is imported."""
+import importlib.abc, importlib.util, sys
+
+class Breaker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != {module!r}:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            change(module)
+        spec.loader.exec_module = exec_module
+        return spec
+
+def change(module):
+{change}
+
+sys.meta_path.insert(0, Breaker())
+'''
+
+SWAPPED = """
+    slices = module.BatchSource._slices
+    def swapped(self, *words):
+        found = slices(self, *words)
+        return {m: s if s.label is None else s._replace(label=(s.label == 0).long()) for m, s in found.items()}
+    module.BatchSource._slices = swapped
+"""
+ZEROED = """
+    loss = module.dice_cross_entropy
+    module.dice_cross_entropy = lambda *words: 0.0 * loss(*words)
+"""
+
+
+BROKEN = [("xmod_lab.data.batches", SWAPPED), ("xmod_lab.losses.segmentation", ZEROED)]
+
+
+@pytest.mark.parametrize(("module", "change"), BROKEN, ids=["swapped labels", "zeroed loss"])
+def test_a_broken_number_makes_the_series_fail(home: Path, tmp_path: Path, module: str, change: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SHIM.format(module=module, change=change))
+    done = series(home, "00", "--out", str(tmp_path / "out"), extra={"PYTHONPATH": str(tmp_path)})
+    # 3: a number differs. 1: record itself refused it, since it is as good as the trivial answer.
+    assert done.returncode in (1, 3), done.stdout + done.stderr
+    assert "dice/source" in done.stdout
+    assert "trivial" in done.stdout or "expected" in done.stdout
