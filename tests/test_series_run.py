@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from xmod_lab import files
 from xmod_lab.errors import LabError
-from xmod_lab.series import run, source
+from xmod_lab.series import page, run, source
 from xmod_lab.series.cli import app
 
 ENVIRONMENT = """import os, sys
@@ -169,11 +169,11 @@ def test_junit_is_well_formed(series):
 
 def test_html_holds_the_picture_and_asks_for_nothing_else(series):
     out = series[1]
-    page = (out / "01_passes.html").read_text()
+    html = (out / "01_passes.html").read_text()
     outputs = [o for c in nbformat.read(out / "01_passes" / "01_passes.ipynb", 4).cells for o in c.get("outputs", [])]
     png = next(o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})).strip().replace("\n", "")
-    assert base64.b64decode(png)[:4] == b"\x89PNG" and png in page.replace("\n", "")
-    assert re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*""", page) == []
+    assert base64.b64decode(png)[:4] == b"\x89PNG" and png in html.replace("\n", "")
+    assert re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*""", html) == []
     index = (out / "index.html").read_text()
     assert "data:image/png;base64," in index and 'href="01_passes.html"' in index and "0.75" in index
     assert "list index out of range" in index and "NOT RUN" in index
@@ -251,3 +251,17 @@ def test_bad_metadata_is_named(tmp_path):
     (tmp_path / "01_a.ipynb").write_text("{")
     with pytest.raises(LabError, match="not a notebook"):
         source.read(tmp_path / "01_a.ipynb")
+
+
+def test_equations_become_mathml_and_code_stays(tmp_path):
+    text = "The loss $L = -\\log p_y$ and\n$$\nM = \\sigma(x)\n$$\nbut `$HOME`, $5 or $6.\n```\n$a$\n```"
+    shown = page.with_mathml(text)
+    assert shown.count("<math") == 2 and 'display="block"' in shown
+    assert "`$HOME`, $5 or $6." in shown and "```\n$a$\n```" in shown
+    notebook = write(tmp_path / "01_a.ipynb", [cell("x = 1")])
+    nb = json.loads(notebook.read_text())
+    nb["cells"].insert(0, {"cell_type": "markdown", "id": "m", "metadata": {}, "source": "$a^2$"})
+    notebook.write_text(json.dumps(nb))
+    page.notebook_page(notebook, tmp_path / "a.html")
+    text = (tmp_path / "a.html").read_text()
+    assert "<msup>" in text and not re.search(r"<(script|link|img)[^>]+(src|href)=.?https?://", text)

@@ -21,7 +21,7 @@ _TEMPLATE = """{%- extends 'lab/index.html.j2' -%}
 {%- block html_head_js -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- if nb.metadata.get('has_math') -%}{{ super() }}{%- endif -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
 """
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a }
@@ -33,6 +33,23 @@ h2 { font-size: 1.05rem; margin: 0 0 .3rem } img { max-width: 100%; display: blo
 table { font-size: .85rem; border-collapse: collapse } td { padding: 0 .6rem 0 0; overflow-wrap: anywhere }
 .reason { color: #b3261e; overflow-wrap: anywhere } .meta { color: #555; font-size: .9rem }
 """
+
+# Code spans and fences are matched first, so that a dollar sign in them stays what it is.
+_CODE_OR_MATH = re.compile(
+    r"```.*?```|`[^`\n]*`|\$\$(.+?)\$\$|(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?!\w)", re.DOTALL
+)
+
+
+def with_mathml(markdown: str) -> str:
+    """Markdown with its TeX (``$...$``, ``$$...$$``) turned into MathML, which browsers set without a script."""
+    from latex2mathml.converter import convert
+
+    def one(match: re.Match[str]) -> str:
+        if match[1]:
+            return convert(" ".join(match[1].split()), display="block")
+        return convert(match[2]) if match[2] else match[0]
+
+    return _CODE_OR_MATH.sub(one, markdown)
 
 
 @functools.cache
@@ -51,7 +68,7 @@ def _exporter() -> Any:
 def notebook_page(notebook: Path, target: Path) -> None:
     """Write the executed `notebook` as one HTML file. Widgets give way to their static twins; pictures are embedded.
 
-    Equations are set by MathJax, which the page asks for only if it holds an equation. Raises LabError for no notebook.
+    Equations become MathML, so that the page asks for nothing. Raises LabError for no notebook.
     """
     from xmod_lab.series.light import nbformat
 
@@ -65,8 +82,8 @@ def notebook_page(notebook: Path, target: Path) -> None:
         for output in cell.get("outputs", []):
             if _WIDGET in output.get("data", {}):
                 output.data.pop(_WIDGET)
-    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
-    nb.metadata["has_math"] = bool(re.search(r"\$[^$]+\$|\\begin\{", text))
+        if cell.cell_type == "markdown":
+            cell.source = with_mathml(cell.source)
     nb.metadata["title"] = notebook.stem
     body, _ = _exporter().from_notebook_node(nb)
     write_text(target, body)
