@@ -46,7 +46,7 @@ def runs_home() -> Path:
 
 
 def data_folder(key: str) -> Path:
-    """The folder of data set `key`: below XMOD_DATA if it is there, else below XMOD_HOME/data (perhaps not yet there)."""
+    """The folder of data set `key`: below XMOD_DATA if it is there, else below XMOD_HOME/data."""
     if value := os.environ.get("XMOD_DATA"):
         folder = Path(value).expanduser().resolve() / key
         if folder.is_dir():

@@ -72,7 +72,8 @@ class RunSpec:
         )
 
     def __str__(self) -> str:
-        return f"{self.method} on {self.dataset}/{self.task_name} ({self.profile}, {self.variant}, fold {self.fold}, seed {self.seed})"
+        more = f"{self.profile}, {self.variant}, fold {self.fold}, seed {self.seed}"
+        return f"{self.method} on {self.dataset}/{self.task_name} ({more})"
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,15 @@ class Run:
 
 
 def prepared_of(spec: RunSpec) -> Prepared:
-    """The prepared data of a run."""
+    """The prepared data of a run; phantoms that are missing are made first."""
     from xmod_lab.data.manifest import dataset
+    from xmod_lab.data.phantoms import make
     from xmod_lab.data.prepare import prepare
     from xmod_lab.methods import method_entry
 
     profile = profile_of(spec.profile)
+    if dataset(spec.dataset).access == "phantom":
+        make(dataset(spec.dataset), subjects=profile.subjects)
     swap = method_entry(spec.method).cls.swaps_labels
     return prepare(dataset(spec.dataset), spec.task, profile.size, fold=spec.fold, subjects=profile.subjects, swap=swap)
 
