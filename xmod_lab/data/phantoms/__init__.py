@@ -52,21 +52,26 @@ def _write(folder: Path, generator: str, seed: int, index: int) -> None:
     from xmod_lab.data.volume import save_nifti
 
     patient, made = patient_name(generator, index), subject(generator, seed, index)
-    for part, images, labels, record in (("truth", made.truth, made.truth_labels, made.record),
-                                         ("images", made.images, made.labels, {})):
+    for part, images, labels, record in (
+        ("truth", made.truth, made.truth_labels, made.record),
+        ("images", made.images, made.labels, {}),
+    ):
         if not (images or labels or record):
             continue
         with atomic_folder(folder / part / patient) as temporary:
             for modality, array in images.items():
                 save_nifti(temporary / f"{modality}.nii.gz", array, made.space.affine)
             for modality, array in labels.items():
-                save_nifti(temporary / (f"seg_{modality}.nii.gz" if modality else "seg.nii.gz"), array, made.space.affine)
+                save_nifti(
+                    temporary / (f"seg_{modality}.nii.gz" if modality else "seg.nii.gz"), array, made.space.affine
+                )
             for stem, value in record.items():
                 write_json(temporary / f"{stem}.json", value)
 
 
-def make(data: Dataset, folder: Path | None = None, *, subjects: int | None = None, jobs: int = 1,
-         progress: bool = False) -> Path:
+def make(
+    data: Dataset, folder: Path | None = None, *, subjects: int | None = None, jobs: int = 1, progress: bool = False
+) -> Path:
     """Make the subjects of `data` that are missing and return the folder (default: below XMOD_HOME/data).
 
     `subjects` overrides the manifest's number; a subject is the same whatever the number. `jobs` threads work at once;
@@ -79,15 +84,19 @@ def make(data: Dataset, folder: Path | None = None, *, subjects: int | None = No
     folder = Path(folder) if folder is not None else paths.data_home() / data.key
     generator, seed = str(data.phantom["generator"]), int(data.phantom.get("seed", 0))
     if generator not in GENERATORS:
-        raise LabError(f"no phantom generator {generator!r}", where=f"{data.key}.phantom", mend=f"known: {', '.join(GENERATORS)}")
+        raise LabError(
+            f"no phantom generator {generator!r}", where=f"{data.key}.phantom", mend=f"known: {', '.join(GENERATORS)}"
+        )
     count = int(subjects if subjects is not None else data.phantom["subjects"])
     missing = [i for i in range(count) if not (folder / "images" / patient_name(generator, i)).is_dir()]
     if not missing:
         return folder
     from tqdm.auto import tqdm
 
-    with ThreadPoolExecutor(max(1, jobs)) as pool, tqdm(total=len(missing), desc=data.key, unit="subject",
-                                                       disable=not progress) as bar:
+    with (
+        ThreadPoolExecutor(max(1, jobs)) as pool,
+        tqdm(total=len(missing), desc=data.key, unit="subject", disable=not progress) as bar,
+    ):
         work = [pool.submit(_write, folder, generator, seed, index) for index in missing]
         try:
             for done in as_completed(work):

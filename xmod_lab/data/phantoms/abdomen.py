@@ -1,4 +1,4 @@
-"""`abdomen`: upper abdomens in portal-venous CT, in-phase T1w and fat-suppressed T2w MR, one modality a subject.
+"""`abdomen`: upper abdomens in portal-venous CT, in-phase T1w and turbo-spin-echo T2w MR, one modality a subject.
 
 Labels as in the manifest: 1 liver, 2 right kidney, 3 left kidney, 4 spleen. Stomach, bowel, pancreas, gall bladder and
 muscle share intensities with them.
@@ -12,111 +12,35 @@ import numpy as np
 
 from xmod_lab.data.phantoms import physics
 from xmod_lab.data.phantoms.common import Subject, signal_of
-from xmod_lab.data.phantoms.physics import Tissue
-from xmod_lab.data.phantoms.shapes import Canvas, Space, Streams, blend, canvas, curve, ellipsoid, tube
+from xmod_lab.data.phantoms.shapes import Canvas, Space, Streams, blend, canvas, curve, ellipsoid, oval, tube
+
+from xmod_lab.data.phantoms.trunk import (  # isort: skip
+    ADRENAL, BLOOD, CORTEX_L, CORTEX_R, FAT, FLUID, GALL, GAS, LIVER, LUNG, MARROW, MEDULLA_L, MEDULLA_R,
+    MUSCLE, PANCREAS, PORTAL, SPLEEN, STOOL, TISSUES, WALL, paint_lung_bases, paint_trunk,
+)
 
 SPACE = Space((128, 128, 24), (2.6, 2.6, 7.0), (2, 2, 2))
-(AIR, SKIN, FAT, MUSCLE, BONE, MARROW, CORD, CSF, LUNG, GAS, FLUID, WALL, STOOL, BLOOD, PORTAL, LIVER, SPLEEN, CORTEX_R,
- MEDULLA_R, CORTEX_L, MEDULLA_L, GALL, PANCREAS, ADRENAL, DISC) = range(25)
 LABELS = {LIVER: 1, PORTAL: 1, CORTEX_R: 2, MEDULLA_R: 2, CORTEX_L: 3, MEDULLA_L: 3, SPLEEN: 4}
 MODALITIES = ("CT", "T1w", "T2w")
 
-_CORTEX, _MEDULLA = Tissue(966, 87, 0.86, hu=185), Tissue(1412, 95, 0.90, hu=150)
-TISSUES = {
-    AIR: Tissue(1000, 50, 0.0, hu=-1000),
-    SKIN: Tissue(900, 35, 0.5, hu=30),
-    FAT: Tissue(343, 58, 0.88, hu=-102),
-    MUSCLE: Tissue(856, 30, 0.78, hu=60),
-    BONE: Tissue(1000, 2, 0.2, hu=520),
-    MARROW: Tissue(549, 49, 0.68, hu=210),
-    CORD: Tissue(900, 80, 0.8, hu=40),
-    CSF: Tissue(4070, 1000, 1.0, hu=12),
-    LUNG: Tissue(1200, 25, 0.15, hu=-820),
-    GAS: Tissue(1000, 50, 0.0, hu=-960),
-    FLUID: Tissue(2800, 500, 0.98, hu=22),
-    WALL: Tissue(1000, 60, 0.82, hu=85),
-    STOOL: Tissue(700, 60, 0.6, hu=15),
-    BLOOD: Tissue(1441, 290, 0.35, hu=155),
-    PORTAL: Tissue(1441, 290, 0.35, hu=165),
-    LIVER: Tissue(586, 46, 0.80, hu=112),
-    SPLEEN: Tissue(1057, 79, 0.86, hu=122),
-    CORTEX_R: _CORTEX, CORTEX_L: _CORTEX, MEDULLA_R: _MEDULLA, MEDULLA_L: _MEDULLA,
-    GALL: Tissue(2400, 550, 0.98, hu=10),
-    PANCREAS: Tissue(584, 50, 0.80, hu=98),
-    ADRENAL: Tissue(800, 60, 0.80, hu=75),
-    DISC: Tissue(1000, 55, 0.7, hu=85),
-}
-"""1.5 T, de Bazelaire et al. 2004 (doi 10.1148/radiol.2303021331); blood: Stanisz et al. 2005, proton density lowered for
-flow void; HU: portal-venous phase, usual radiological values."""
-
-
-def _signal(modality: str, tissue: np.ndarray, space: Space, streams: Streams) -> np.ndarray:
+def _signal(modality: str, tissue: np.ndarray, streams: Streams) -> np.ndarray:
     """Signal or HU; the liver's fat and iron and the phase of enhancement differ between subjects."""
     rng = streams("liver tissue")
     fat, iron, phase = float(rng.uniform(0, 0.32)), float(rng.uniform(0, 0.35)), float(rng.normal(1, 0.08))
     liver = replace(TISSUES[LIVER], t1=586 * (1 - 0.4 * fat), t2=46 * (1 - iron), hu=60 + 55 * phase - 130 * fat)
     blood = replace(TISSUES[BLOOD], hu=155 * phase)
-    table = TISSUES | {LIVER: liver, BLOOD: blood, PORTAL: blood, **{k: replace(TISSUES[k], hu=float(rng.uniform(10, 170))) for k in (STOOL, FLUID)}}
+    table = TISSUES | {
+        LIVER: liver,
+        BLOOD: blood,
+        PORTAL: blood,
+        **{k: replace(TISSUES[k], hu=float(rng.uniform(10, 170))) for k in (STOOL, FLUID)},
+    }
     if modality == "CT":
         return signal_of(table, lambda t: t.hu, tissue)
     if modality == "T1w":
         return signal_of(table, lambda t: physics.gradient_echo(t, 130, 4.6, 75), tissue)
-    signal = signal_of(table, lambda t: physics.spin_echo(t, 2500, 75), tissue)
-    rng = streams("suppression")  # spectral suppression fails where the field is off
-    left = np.clip(rng.uniform(0.15, 0.35) + 0.16 * space.noise(rng, 75.0), 0.08, 0.9).astype(np.float32)
-    return np.where(np.isin(tissue, (FAT, MARROW)), signal * left, signal)
-
-
-def _trunk(c: Canvas, rng: np.random.Generator) -> tuple[float, float]:
-    """Skin, fat, muscle wall, ribs, spine; returns the half width and half depth of the muscle wall (mm)."""
-    x, y, z = c.p
-    fat, wide, deep = float(rng.uniform(7, 26)), float(rng.uniform(126, 140)), float(rng.uniform(88, 100))
-
-    def oval(more: float, power: float = 2.4) -> np.ndarray:
-        ax, ay = np.abs(x) / (wide + more), np.abs(y) / (deep + more * 0.9)
-        return (ax * ax * np.sqrt(ax) + ay * ay * np.sqrt(ay)) ** np.float32(0.4) if power else ax
-
-    outside = oval(fat)
-    c.tissue[outside < 1] = SKIN
-    c.tissue[outside < 1 - 2.2 / wide] = FAT
-    ring = (oval(0) - 1) * wide  # about mm outside the muscle wall
-    c.tissue[ring < 0] = MUSCLE
-    thin = 11 + 0.03 * np.abs(z)
-    c.tissue[ring < -thin] = FAT
-    layers = np.abs(ring + 5.5) < 0.7
-    c.tissue[layers & (z < 0)] = FAT
-    slope = (z - 0.55 * y + 0.0012 * x * x) / 27
-    rib = np.abs(slope - np.floor(slope) - 0.5) * 27
-    caged = (z > -40 - 0.3 * y) & (np.abs(ring + 7) < 4.2)
-    c.tissue[caged & (rib < 6)] = BONE
-    c.tissue[caged & (rib < 3.6) & (np.abs(ring + 7) < 2.4)] = MARROW
-    _back(c, deep)
-    return wide, deep
-
-
-def _back(c: Canvas, deep: float) -> None:
-    z = c.p[2]
-    back = -deep + 44
-    for sign in (-1, 1):
-        c.fill(ellipsoid((sign * 33, back - 24, 0), (30, 20, 400), (0, 0, sign * 14)), MUSCLE)
-        c.fill(tube([(sign * 26, back + 2, 30, 5), (sign * 34, back - 2, -40, 17), (sign * 44, back + 4, -110, 22)]), MUSCLE)
-        c.fill(tube([(sign * 12, back + 20, 90, 5), (sign * 9, back + 18, -20, 4)]), MUSCLE)  # crura
-    level = z / 34.0
-    phase = np.abs(level - np.floor(level) - 0.5) * 34
-    for sign in (-1, 1):
-        box_shape = ellipsoid((sign * 26, back - 18, 0), (26, 4.5, 400), (0, 0, sign * -12))
-        box = c.box(box_shape)
-        part = (box_shape.distance(c.at(box)) < 0) & (phase[box] < 8)
-        c.tissue[box][part] = BONE
-    body = ellipsoid((0, back, 0), (25, 19, 400))
-    c.fill(ellipsoid((0, back - 24, 0), (17, 15, 400)), BONE)
-    c.fill(ellipsoid((0, back - 44, 0), (4.5, 17, 400)), BONE)
-    c.fill(body, BONE)
-    c.fill(body.grown(-2.6), MARROW)
-    disc = (phase > 13.2) & (np.abs(c.p[0]) < 27) & (np.abs(c.p[1] - back) < 20) & np.isin(c.tissue, (BONE, MARROW))
-    c.tissue[disc] = DISC
-    c.fill(ellipsoid((0, back - 23, 0), (11, 9, 400)), CSF)
-    c.fill(ellipsoid((0, back - 24, 0), (5, 4, 400)), CORD)
+    bright = {k: replace(TISSUES[k], t2=130) for k in (FAT, MARROW)}  # echo trains undo J-coupling (Henkelman et al. 1992)
+    return signal_of(table | bright, lambda t: physics.spin_echo(t, 2800, 85), tissue)
 
 
 def _liver(c: Canvas, rng: np.random.Generator, wide: float, deep: float) -> None:
@@ -126,8 +50,7 @@ def _liver(c: Canvas, rng: np.random.Generator, wide: float, deep: float) -> Non
     lean = ellipsoid((wide - 50, -14, -24), (34, 48, 62 * size), (0, 10, 0))
     inner = [FAT, MUSCLE, LUNG]
     cavity = np.isin(c.tissue, inner)
-    x, y, z = c.p
-    ring = np.sqrt(np.sqrt((np.abs(x) / (wide - 12)) ** 5 + (np.abs(y) / (deep - 12)) ** 5)) < 1
+    ring = oval(c.p, wide - 12, deep - 12) < 1
     d = blend(blend(right.distance(c.p), left.distance(c.p), 26.0), lean.distance(c.p), 20.0)
     notch = ellipsoid((18, -8, -18), (34, 46, 34)).distance(c.p)
     d = -blend(-d, notch, 14.0)
@@ -141,7 +64,13 @@ def _liver(c: Canvas, rng: np.random.Generator, wide: float, deep: float) -> Non
         way = [(*hub, radius), (*(0.5 * (hub + tip) + rng.normal(0, 5, 3)), radius * 0.75), (*tip, 2.0)]
         c.fill(tube(curve(way, 3)), PORTAL, only=[LIVER])
     gate = np.array([34.0, 2.0, 12.0])
-    for tip, radius in (((84, -24, 6), 5.5), ((92, 22, 22), 4.5), ((70, -34, -24), 4.0), ((2, 38, 34), 4.5), ((108, -4, -20), 3.5)):
+    for tip, radius in (
+        ((84, -24, 6), 5.5),
+        ((92, 22, 22), 4.5),
+        ((70, -34, -24), 4.0),
+        ((2, 38, 34), 4.5),
+        ((108, -4, -20), 3.5),
+    ):
         way = [(*gate, radius), (*(0.5 * (gate + tip) + rng.normal(0, 5, 3)), radius * 0.7), (*tip, 1.8)]
         c.fill(tube(curve(way, 3)), PORTAL, only=[LIVER])
     fissure = ellipsoid((6, 44, 30), (3.0, 26, 40), (0, 0, -8))
@@ -166,7 +95,11 @@ def _kidney(c: Canvas, rng: np.random.Generator, sign: int, cortex: int, medulla
     c.tissue[box][kidney & (sinus < 0)] = FAT
     pelvis = ellipsoid(at + np.array([-sign * 13, 5, 0]), np.array([10, 5, 17]) * size, turn)
     c.fill(pelvis, FLUID, only=[FAT])
-    c.fill(tube([(*(at + [-sign * 14, 8, 2]), 4.5), (sign * 14, -26, float(at[2]) + 6, 5.0)]), BLOOD, only=[FAT, cortex, medulla])
+    c.fill(
+        tube([(*(at + [-sign * 14, 8, 2]), 4.5), (sign * 14, -26, float(at[2]) + 6, 5.0)]),
+        BLOOD,
+        only=[FAT, cortex, medulla],
+    )
     c.fill(tube([(*(at + [-sign * 8, 2, 48]), 4), (*(at + [-sign * 18, 0, 58]), 2.5)], (1, 2, 1)), ADRENAL, only=[FAT])
 
 
@@ -176,7 +109,11 @@ def _spleen(c: Canvas, rng: np.random.Generator, wide: float) -> None:
     whole = ellipsoid(at, np.array([27, 46, 48]) * size, (14, 0, 22))
     inside = ellipsoid(at + [36, 18, -4], np.array([34, 48, 46]) * size, (0, 0, 16))
     c.fill(whole.minus(inside), SPLEEN, only=[FAT, MUSCLE, LUNG, WALL, GAS, FLUID])
-    c.fill(tube(curve([(*(at + [20, 8, -4]), 4), (-60, -18, 22, 4.5), (-20, -6, 14, 5), (26, 0, 10, 6.5)], 3)), BLOOD, only=[FAT, PANCREAS])
+    c.fill(
+        tube(curve([(*(at + [20, 8, -4]), 4), (-60, -18, 22, 4.5), (-20, -6, 14, 5), (26, 0, 10, 6.5)], 3)),
+        BLOOD,
+        only=[FAT, PANCREAS],
+    )
 
 
 def _gut(c: Canvas, rng: np.random.Generator) -> None:
@@ -192,15 +129,34 @@ def _gut(c: Canvas, rng: np.random.Generator) -> None:
         c.fill(hollow, FLUID, only=[WALL])
         box = c.box(hollow)
         c.tissue[box][(hollow.distance(c.at(box)) < 0) & (c.tissue[box] == FLUID) & (c.p[1][box] > level)] = GAS
-    c.fill(tube(curve([(36, 4, -6, 14), (14, 6, 4, 10), (-16, 2, 12, 9.5), (-48, -12, 20, 9), (-76, -20, 26, 7)], 3)), PANCREAS,
-           only=inside, rough=(2 * c.space.noise(rng, 7.0)).astype(np.float32))
-    colon = [curve([(98, -6, -100, 24), (98, 0, -62, 22), (80, 36, -46, 20), (30, 62, -56, 18), (-30, 64, -52, 18), (-84, 40, -30, 17),
-                    (-104, -2, -34, 15), (-104, -16, -100, 16)], 3)]
+    c.fill(
+        tube(curve([(36, 4, -6, 14), (14, 6, 4, 10), (-16, 2, 12, 9.5), (-48, -12, 20, 9), (-76, -20, 26, 7)], 3)),
+        PANCREAS,
+        only=inside,
+        rough=(2 * c.space.noise(rng, 7.0)).astype(np.float32),
+    )
+    colon = [
+        curve(
+            [
+                (98, -6, -100, 24),
+                (98, 0, -62, 22),
+                (80, 36, -46, 20),
+                (30, 62, -56, 18),
+                (-30, 64, -52, 18),
+                (-84, 40, -30, 17),
+                (-104, -2, -34, 15),
+                (-104, -16, -100, 16),
+            ],
+            3,
+        )
+    ]
     loops = []
     for _ in range(9):
         start = np.array([rng.uniform(-72, 60), rng.uniform(-6, 56), rng.uniform(-92, -42)])
         steps = np.cumsum(rng.normal(0, 1, (4, 3)) * (20, 15, 12), axis=0) + start
-        loops.append(curve([(*np.clip(s, (-80, -14, -96), (72, 62, -34)), float(rng.uniform(10, 14))) for s in steps], 3))
+        loops.append(
+            curve([(*np.clip(s, (-80, -14, -96), (72, 62, -34)), float(rng.uniform(10, 14))) for s in steps], 3)
+        )
     ragged = c.space.noise(rng, 9.0)
     for paths, filling, wall in ((loops, FLUID, 3.2), (colon, STOOL, 2.4)):
         for path in paths:
@@ -214,23 +170,20 @@ def _gut(c: Canvas, rng: np.random.Generator) -> None:
                 c.tissue[box][hollow & airy] = GAS
 
 
-def _lung_bases(c: Canvas, wide: float, deep: float) -> None:
-    x, y, z = c.p
-    for sign in (-1, 1):
-        dome = ellipsoid((sign * 62, 0, 4), (wide - 50, deep + 2, 84 if sign > 0 else 78))
-        cavity = (c.tissue == FAT) & (sign * x > 0) & (z > 20)
-        ring = np.sqrt(np.sqrt((np.abs(x) / (wide - 11)) ** 5 + (np.abs(y) / (deep - 11)) ** 5)) < 1
-        c.tissue[cavity & ring & (dome.distance(c.p) > 2.5)] = LUNG
-        c.tissue[cavity & ring & (np.abs(dome.distance(c.p)) < 2.5)] = MUSCLE
-
-
 def generate(streams: Streams, index: int) -> Subject:
     """One subject: the image of one modality (they take turns), the other two in truth, one label."""
     rng = streams("subject")
-    c = canvas(SPACE, rng, warp=3.0, scale=60.0, turn=tuple(rng.normal(0, (1, 1, 4))), size=rng.uniform(0.94, 1.06, 3),
-               shift=tuple(rng.normal(0, (5, 4, 7))))
-    wide, deep = _trunk(c, streams("trunk"))
-    _lung_bases(c, wide, deep)
+    c = canvas(
+        SPACE,
+        rng,
+        warp=3.0,
+        scale=60.0,
+        turn=rng.normal(0, (1, 1, 4)),
+        size=rng.uniform(0.94, 1.06, 3),
+        shift=rng.normal(0, (5, 4, 7)),
+    )
+    wide, deep = paint_trunk(c, streams("trunk"))
+    paint_lung_bases(c, wide, deep)
     _liver(c, streams("liver"), wide, deep)
     _spleen(c, streams("spleen"), wide)
     for sign, cortex, medulla in ((1, CORTEX_R, MEDULLA_R), (-1, CORTEX_L, MEDULLA_L)):
@@ -238,8 +191,21 @@ def generate(streams: Streams, index: int) -> Subject:
     _gut(c, streams("gut"))
     back = -deep + 44
     c.fill(tube([(-8, back + 30, 100, 10.5), (-8, back + 29, -100, 8.5)]), BLOOD)
-    c.fill(tube(curve([(20, back + 34, 100, 12), (20, back + 32, 40, 12), (20, back + 28, -20, 11), (18, back + 27, -110, 10)], 2),
-                (0.85, 1.1, 1)), BLOOD)
+    c.fill(
+        tube(
+            curve(
+                [
+                    (20, back + 34, 100, 12),
+                    (20, back + 32, 40, 12),
+                    (20, back + 28, -20, 11),
+                    (18, back + 27, -110, 10),
+                ],
+                2,
+            ),
+            (0.85, 1.1, 1),
+        ),
+        BLOOD,
+    )
     c.fill(tube([(32, 2, 14, 7), (12, 4, -4, 6.5), (4, 6, -60, 5.5)]), BLOOD, only=[FAT, PANCREAS, WALL])
     table = np.zeros(256, np.uint8)
     table[list(LABELS)] = list(LABELS.values())
@@ -247,10 +213,14 @@ def generate(streams: Streams, index: int) -> Subject:
     grain = SPACE.noise(streams("texture"), 9.0)
     both = {}
     for name in MODALITIES:
-        signal = _signal(name, c.tissue, SPACE, streams)
+        signal = _signal(name, c.tissue, streams)
         if name == "CT":
-            both[name] = physics.ct_scan(SPACE.mean(signal + 4 * grain), SPACE, streams(name), noise=float(streams("dose").uniform(12, 22)))
+            both[name] = physics.ct_scan(
+                SPACE.mean(signal + 4 * grain), SPACE, streams(name), noise=float(streams("dose").uniform(12, 22))
+            )
         else:
-            both[name] = physics.mr_scan(SPACE.mean(signal * (1 + 0.05 * grain)), SPACE, streams(name), snr=14, bias=0.22)
+            both[name] = physics.mr_scan(
+                SPACE.mean(signal * (1 + 0.05 * grain)), SPACE, streams(name), snr=14, bias=0.22
+            )
     shown = MODALITIES[index % len(MODALITIES)]
     return Subject(SPACE, {shown: both[shown]}, {"": seg}, truth={m: a for m, a in both.items() if m != shown})

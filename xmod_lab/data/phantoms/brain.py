@@ -11,11 +11,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from xmod_lab.data.phantoms.physics import Tissue
-from xmod_lab.data.phantoms.shapes import (Box, Canvas, Points, Shape, Space, Streams, blend, canvas, curve, ellipsoid,
-                                           half_space, tube)
+from xmod_lab.data.phantoms.shapes import (
+    Box,
+    Canvas,
+    Points,
+    Shape,
+    Space,
+    Streams,
+    Vector,
+    blend,
+    canvas,
+    curve,
+    ellipsoid,
+    half_space,
+    tube,
+)
 
 OUTSIDE, CSF, GREY, WHITE, NUCLEUS, STEM = range(6)
-VENTRICLE = 6
+VENTRICLE, PALLIDUM = 6, 7
 
 BRAIN_TISSUES = {
     OUTSIDE: Tissue(1000, 50, 0.0),
@@ -25,9 +38,10 @@ BRAIN_TISSUES = {
     NUCLEUS: Tissue(1000, 84, 0.78, hu=38),
     STEM: Tissue(760, 78, 0.73, hu=31),
     VENTRICLE: Tissue(4070, 1500, 1.00, hu=6),
+    PALLIDUM: Tissue(800, 70, 0.74, hu=40),
 }
-"""1.5 T. T1: Rooney et al. 2007 (doi 10.1002/mrm.21122); T2: Stanisz et al. 2005 (doi 10.1002/mrm.20605); the rounded T2
-of fluid allows for flow; proton density: Tofts, Quantitative MRI of the Brain, 2003; HU: usual radiological values."""
+"""1.5 T. T1: Rooney et al. 2007 (doi 10.1002/mrm.21122); T2: Stanisz et al. 2005 (doi 10.1002/mrm.20605), that of
+fluid lowered for flow; proton density: Tofts, Quantitative MRI of the Brain, 2003. Rounded. HU: usual values."""
 
 
 @dataclass
@@ -112,8 +126,12 @@ def _hindbrain(streams: Streams, c: Canvas) -> np.ndarray:
     tree = np.where((phase < 0.6) & (depth > 2.5), WHITE, np.where((phase > 1.85) & (deep < 6), CSF, GREY))
     tree[deep > 11] = WHITE
     c.tissue[d < 0] = tree.astype(np.uint8)
-    stem = [*tube([(0, -18, -18, 11), (0, -22, -46, 11), (0, -28, -80, 8)]), ellipsoid((0, -12, -33), (18, 14, 13)),
-            ellipsoid((0, -19, -10), (11, 8, 12)), *(ellipsoid((s * 9, -8, -10), (7.5, 12, 14), (0, 0, s * -24)) for s in (-1, 1))]
+    stem = [
+        *tube([(0, -18, -18, 11), (0, -22, -46, 11), (0, -28, -80, 8)]),
+        ellipsoid((0, -12, -33), (18, 14, 13)),
+        ellipsoid((0, -19, -10), (11, 8, 12)),
+        *(ellipsoid((s * 9, -8, -10), (7.5, 12, 14), (0, 0, s * -24)) for s in (-1, 1)),
+    ]
     c.fill(stem, STEM)
     c.fill([ellipsoid((0, -34, -34), (7, 5, 11)), ellipsoid((0, -19, -12), (1.4, 1.4, 14))], VENTRICLE)
     for shape in stem:
@@ -131,15 +149,27 @@ def _deep(streams: Streams, c: Canvas, atrophy: float) -> None:
     rng = streams("deep")
     wide = float(rng.uniform(0.75, 1.15) + 0.45 * atrophy)
     for sign in (-1, 1):
-        solid = [ellipsoid((sign * 26, 4, 3), (5.5, 19, 12), (0, 0, sign * -10)),
-                 ellipsoid((sign * 12, -14, 7), (9.5, 15, 10), (0, 0, sign * 22))]
+        solid = [
+            ellipsoid((sign * 26, 4, 3), (5.5, 19, 12), (0, 0, sign * -10)),
+            ellipsoid((sign * 12, -14, 7), (9.5, 15, 10), (0, 0, sign * 22)),
+        ]
         c.fill(solid, NUCLEUS)
         pallidum = ellipsoid((sign * 20, 1, 1), (3.2, 9, 6), (0, 0, sign * -16))
-        c.fill(pallidum, STEM)
+        c.fill(pallidum, PALLIDUM)
     for path in _both([(14, 30, 4, 5), (15, 22, 9, 7), (17, 8, 16, 5), (19, -10, 21, 3)]):
         c.fill(tube(curve(path, 2)), NUCLEUS, only=[WHITE, GREY])
-    horns = _both([(9, 34, 2, 2.2), (8, 26, 6, 4.6), (8, 10, 15, 4.8), (10, -8, 20, 5.0), (17, -26, 17, 6.2),
-                   (24, -38, 8, 5.4), (22, -52, 4, 3.2), (19, -64, 3, 1.0)])
+    horns = _both(
+        [
+            (9, 34, 2, 2.2),
+            (8, 26, 6, 4.6),
+            (8, 10, 15, 4.8),
+            (10, -8, 20, 5.0),
+            (17, -26, 17, 6.2),
+            (24, -38, 8, 5.4),
+            (22, -52, 4, 3.2),
+            (19, -64, 3, 1.0),
+        ]
+    )
     for path in horns:
         path = [(x * (0.85 + 0.15 * wide), y, z, r * wide) for x, y, z, r in path]
         c.fill(tube(curve(path, 3), (1.25, 1, 0.8)), VENTRICLE)
@@ -150,8 +180,9 @@ def _deep(streams: Streams, c: Canvas, atrophy: float) -> None:
     c.fill(ellipsoid((0, -4, 0), (1.6 + 1.4 * wide, 15, 11)), VENTRICLE)
 
 
-def draw(streams: Streams, space: Space, turn: tuple[float, float, float] = (0, 0, 0),
-         push: tuple[np.ndarray, float, float] | None = None) -> Brain:
+def draw(
+    streams: Streams, space: Space, turn: Vector = (0, 0, 0), push: tuple[np.ndarray, float, float] | None = None
+) -> Brain:
     """Paint one brain. `push` (centre, share, reach in mm) is a mass that displaces what surrounds it."""
     rng = streams("brain")
     size = rng.uniform([0.95, 0.94, 0.96], [1.04, 1.04, 1.03])
@@ -187,8 +218,11 @@ def white_matter_lesions(brain: Brain, rng: np.random.Generator, load: float) ->
     for sign in (-1, 1):
         for centre, radii in (((11, 38, 4), (8, 9, 9)), ((24, -50, 8), (9, 12, 8)), ((17, -4, 24), (9, 26, 6))):
             swell = rng.uniform(0.5, 1.0) + 0.6 * load
-            add(ellipsoid((sign * centre[0], centre[1], centre[2]), [r * swell for r in radii]), 5.0,
-                float(rng.uniform(0.35, 0.8) * (0.4 + 0.6 * load)))
+            add(
+                ellipsoid((sign * centre[0], centre[1], centre[2]), [r * swell for r in radii]),
+                5.0,
+                float(rng.uniform(0.35, 0.8) * (0.4 + 0.6 * load)),
+            )
     for _ in range(int(4 + 26 * load)):
         at = (rng.choice((-1, 1)) * rng.uniform(16, 44), rng.uniform(-55, 50), rng.uniform(0, 48))
         add(ellipsoid(at, rng.uniform(2.5, 8.0, 3), rng.uniform(-40, 40, 3)), 3.0, float(rng.uniform(0.5, 1.0)))

@@ -1,7 +1,7 @@
 """`brain_tumour`: T1, T1Gd, T2 and FLAIR of one subject, skull-stripped and registered as in BraTS, with a glioma.
 
-Labels: 1 necrosis and non-enhancing tumour, 2 oedema, 4 enhancing tumour. Ageing white matter, stroke scars and the
-receive field hold intensities that oedema has too, so that no threshold finds the tumour.
+Labels: 1 necrosis and non-enhancing tumour, 2 oedema, 4 enhancing tumour. Ageing white matter, grey matter and the
+receive field bring intensities that oedema has too, so that no threshold finds the tumour.
 """
 
 from __future__ import annotations
@@ -9,8 +9,20 @@ from __future__ import annotations
 import numpy as np
 
 from xmod_lab.data.phantoms import physics
-from xmod_lab.data.phantoms.brain import (BRAIN_TISSUES, CSF, GREY, NUCLEUS, OUTSIDE, STEM, VENTRICLE, WHITE, Brain, draw,
-                                          white_matter_lesions)
+from xmod_lab.data.phantoms.brain import (
+    BRAIN_TISSUES,
+    CSF,
+    GREY,
+    NUCLEUS,
+    OUTSIDE,
+    PALLIDUM,
+    STEM,
+    VENTRICLE,
+    WHITE,
+    Brain,
+    draw,
+    white_matter_lesions,
+)
 from xmod_lab.data.phantoms.common import Mix, Subject, signal_of
 from xmod_lab.data.phantoms.physics import Tissue
 from xmod_lab.data.phantoms.shapes import Space, Streams
@@ -60,7 +72,7 @@ def _tumour(streams: Streams, brain: Brain, centre: np.ndarray, radius: float) -
     spread = rng.uniform(10, 22)
     swelling = r - radius - spread + 8.0 * space.noise(rng, 18.0) + 2.0 * fine
     brain_only = (brain.depth > 0) & ~np.isin(tissue, (OUTSIDE, VENTRICLE))
-    parenchyma = np.isin(tissue, (WHITE, STEM)) | ((swelling < -9) & np.isin(tissue, (GREY, NUCLEUS)))
+    parenchyma = np.isin(tissue, (WHITE, STEM)) | ((swelling < -9) & np.isin(tissue, (GREY, NUCLEUS, PALLIDUM)))
     tissue[(swelling < 0) & parenchyma & brain_only] = OEDEMA
     share = np.clip(0.74 - swelling / 30.0 + 0.20 * space.noise(rng, 9.0), 0.5, 1.0).astype(np.float32)
     patchy = np.where(tissue == OEDEMA, 1 - share, np.float32(0))
@@ -74,7 +86,7 @@ def _tumour(streams: Streams, brain: Brain, centre: np.ndarray, radius: float) -
 
 
 def _confounders(streams: Streams, brain: Brain) -> list[Mix]:
-    """What looks like oedema or tumour to a threshold: white matter lesions, a scar, remnants of the meninges, vessels."""
+    """What looks like oedema or tumour to a threshold: ageing white matter, remnants of the meninges, vessels."""
     rng, c = streams("confounders"), brain.canvas
     load = float(rng.uniform(0.35, 1.0))
     found = [Mix(box, LESION, weight) for box, weight in white_matter_lesions(brain, rng, load)]
@@ -90,7 +102,7 @@ def generate(streams: Streams, index: int) -> Subject:
     """One subject: all four modalities in place, label values 1, 2, 4."""
     rng = streams("subject")
     centre, radius = _place(rng)
-    turn = tuple(float(v) for v in rng.normal(0, (3, 2, 4)))
+    turn = rng.normal(0, (3, 2, 4))
     brain = draw(streams, SPACE, turn=turn, push=(centre, float(rng.uniform(0.1, 0.3)), radius * 1.8))
     mixes = _confounders(streams, brain) + _tumour(streams, brain, centre, radius)
     tissue = brain.canvas.tissue
@@ -102,7 +114,9 @@ def generate(streams: Streams, index: int) -> Subject:
     images = {}
     for name, sequence in SEQUENCES.items():
         signal = SPACE.mean(signal_of(TISSUES, sequence, tissue, mixes) * texture)
-        scan = physics.mr_scan(signal, SPACE, streams(name), snr=float(streams(name + "/snr").uniform(18, 30)), bias=0.22)
+        scan = physics.mr_scan(
+            signal, SPACE, streams(name), snr=float(streams(name + "/snr").uniform(18, 30)), bias=0.22
+        )
         images[name] = np.where(mask, np.maximum(scan, 1), 0).astype(np.int16)
     seg = SPACE.vote(label[tissue], (1, 2, 4)) * mask
     return Subject(SPACE, images, {"": seg})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xmod_lab.data.phantoms.physics import Tissue
-from xmod_lab.data.phantoms.shapes import Canvas, ellipsoid, tube
+from xmod_lab.data.phantoms.shapes import Canvas, ellipsoid, oval, tube
 
 AIR, LUNG, FAT, MUSCLE, BONE, MARROW, BLOOD, RIGHT_BLOOD, LIVER, CORD = range(10)
 
@@ -30,9 +30,9 @@ def paint_chest(c: Canvas, rng: np.random.Generator) -> None:
     x, y, z = c.p
     fat = float(rng.uniform(6, 20))
     deep = float(rng.uniform(96, 106))
-    body = ((np.abs(x) / (165 + fat)) ** 2.4 + (np.abs(y) / (deep + fat)) ** 2.4)
-    wall = ((np.abs(x) / 158) ** 2.4 + (np.abs(y) / deep) ** 2.4)
-    cage = ((np.abs(x) / 144) ** 2.3 + (np.abs(y + 2) / (deep - 14)) ** 2.3)
+    body = oval(c.p, 165 + fat, deep + fat)
+    wall = oval(c.p, 158, deep)
+    cage = oval((x, y + 2, z), 144, deep - 14)
     c.tissue[body < 1] = FAT
     c.tissue[wall < 1] = MUSCLE
     inside = cage < 1
@@ -42,7 +42,7 @@ def paint_chest(c: Canvas, rng: np.random.Generator) -> None:
     ring = (cage >= 1) & (wall < 0.97)
     slope = (z + 0.45 * y + 0.0016 * x * x) / 26.0
     rib = np.abs(slope - np.floor(slope) - 0.5) * 26
-    c.tissue[ring & (cage < 1.14) & (rib < 5.2)] = BONE
+    c.tissue[ring & (cage < 1.15) & (rib < 5.2)] = BONE
     c.tissue[ring & (cage > 1.03) & (cage < 1.11) & (rib < 3.2)] = MARROW
     sternum = ellipsoid((0, deep - 10, 5), (19, 6.5, 90))
     c.fill(sternum, BONE)

@@ -40,8 +40,9 @@ class Mix:
     weight: np.ndarray
 
 
-def signal_of(tissues: dict[int, Tissue], sequence: Callable[[Tissue], float], tissue: np.ndarray,
-              mixes: Sequence[Mix] = ()) -> np.ndarray:
+def signal_of(
+    tissues: dict[int, Tissue], sequence: Callable[[Tissue], float], tissue: np.ndarray, mixes: Sequence[Mix] = ()
+) -> np.ndarray:
     """Signal (float32) of a uint8 tissue map under `sequence`, in arbitrary units."""
     table = np.zeros(256, np.float32)
     for value, constants in tissues.items():

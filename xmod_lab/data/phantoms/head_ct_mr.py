@@ -1,8 +1,8 @@
 """`head_ct_mr`: CT and T1-weighted MR of the same head, the MR displaced by a rigid motion that is recorded.
 
-Labels, a file a modality since they are not aligned: 1 ventricles, 2 cerebellum, 3 brain stem. truth/ holds the MR where
-the CT lies, its labels, and ``motion.json``: a point at x (mm, RAS) in the CT lies at R x + t in the displaced MR, with
-R = Rz Ry Rx of ``rotation_degrees`` (about x, y, z) and t ``translation_mm``.
+Labels, a file a modality since they are not aligned: 1 ventricles, 2 cerebellum, 3 brain stem. truth/ holds the MR
+where the CT lies, its labels, and ``motion.json``: a point at x (mm, RAS) in the CT lies at R x + t in the displaced
+MR, with R = Rz Ry Rx of ``rotation_degrees`` (about x, y, z) and t ``translation_mm``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,22 @@ from xmod_lab.data.phantoms.physics import Tissue
 from xmod_lab.data.phantoms.shapes import Canvas, Space, Streams, blend, ellipsoid, rotation, tube
 
 SPACE = Space((128, 128, 26), (1.7, 1.7, 5.5), (2, 2, 2))
-(BONE, DIPLOE, FAT, SKIN, MUSCLE, AIR, VITREOUS, LENS, MUCOSA, NERVE, FALX, CEREBELLUM_GREY, CEREBELLUM_WHITE,
- CEREBELLUM_CSF) = range(10, 24)
+(
+    BONE,
+    DIPLOE,
+    FAT,
+    SKIN,
+    MUSCLE,
+    AIR,
+    VITREOUS,
+    LENS,
+    MUCOSA,
+    NERVE,
+    FALX,
+    CEREBELLUM_GREY,
+    CEREBELLUM_WHITE,
+    CEREBELLUM_CSF,
+) = range(10, 24)
 LABELS = {VENTRICLE: 1, CEREBELLUM_GREY: 2, CEREBELLUM_WHITE: 2, CEREBELLUM_CSF: 2, STEM: 3}
 
 TISSUES = BRAIN_TISSUES | {
@@ -79,6 +93,7 @@ def _base(c: Canvas, rng: np.random.Generator) -> None:
     """Skull base, orbits, sinuses, nose, mastoids, jaw."""
     outside = [FAT, MUSCLE, SKIN, BONE, DIPLOE, MUCOSA]
     c.fill([ellipsoid((0, 14, -32), (24, 20, 13)), ellipsoid((0, 50, -26), (34, 34, 4))], BONE, only=outside)
+    c.fill(ellipsoid((0, 32, -36), (20, 30, 12)), BONE, only=[*outside, CSF])
     c.fill(ellipsoid((0, 18, -33), (13, 11, 8)), AIR, only=[BONE])
     cells = c.space.noise(rng, 6.0)
     for s in (-1, 1):
@@ -90,7 +105,11 @@ def _base(c: Canvas, rng: np.random.Generator) -> None:
         c.fill([p.grown(2) for p in cone], BONE, only=outside)
         c.fill(cone, FAT, only=outside)
         for dx, dz in ((11, 0), (-10, 0), (0, 10), (0, -10)):
-            c.fill(tube([(s * (31 + dx), 66, -36 + dz, 2.2), (s * (17 + 0.2 * dx), 32, -33 + 0.2 * dz, 1.8)]), MUSCLE, only=[FAT])
+            c.fill(
+                tube([(s * (31 + dx), 66, -36 + dz, 2.2), (s * (17 + 0.2 * dx), 32, -33 + 0.2 * dz, 1.8)]),
+                MUSCLE,
+                only=[FAT],
+            )
         c.fill(tube([(s * 31, 62, -36, 2.3), (s * 12, 20, -30, 2.3)]), NERVE, only=[FAT, BONE])
         globe = ellipsoid((s * 32, 73, -36), (12, 12.5, 12))
         c.fill(globe.grown(0.8), SKIN)
@@ -131,7 +150,7 @@ def _moved(fine: np.ndarray, turn: np.ndarray, shift: np.ndarray, order: int) ->
 def generate(streams: Streams, index: int) -> Subject:
     """One subject: CT and displaced MR, their labels; in truth the MR in the CT's place and the motion."""
     rng = streams("subject")
-    brain = draw(streams, SPACE, turn=tuple(float(v) for v in rng.normal(0, 2.0, 3)))
+    brain = draw(streams, SPACE, turn=rng.normal(0, 2.0, 3))
     c = brain.canvas
     hind = (c.p[2] < -14 + 0.12 * (c.p[1] + 60)) & (c.p[1] < -16) & (brain.hindbrain < 0)
     for plain, named in ((GREY, CEREBELLUM_GREY), (WHITE, CEREBELLUM_WHITE), (CSF, CEREBELLUM_CSF)):
@@ -146,10 +165,15 @@ def generate(streams: Streams, index: int) -> Subject:
     signal = signal_of(TISSUES, lambda t: physics.spin_echo(t, 550, 14), c.tissue) * texture
     rng = streams("motion")
     turn, shift = rng.uniform(-8, 8, 3), rng.uniform(-8, 8, 3)
-    images = {"CT": physics.ct_scan(SPACE.mean(hu + 1.5 * (texture - 1) / 0.03), SPACE, streams("CT"), noise=5.0),
-              "MR": physics.mr_scan(SPACE.mean(_moved(signal, turn, shift, 1)), SPACE, streams("MR"), snr=22, bias=0.2)}
+    images = {
+        "CT": physics.ct_scan(SPACE.mean(hu + 1.5 * (texture - 1) / 0.03), SPACE, streams("CT"), noise=5.0),
+        "MR": physics.mr_scan(SPACE.mean(_moved(signal, turn, shift, 1)), SPACE, streams("MR"), snr=22, bias=0.2),
+    }
     still = physics.mr_scan(SPACE.mean(signal), SPACE, streams("MR"), snr=22, bias=0.2)
     labels = {"CT": SPACE.vote(label, (1, 2, 3)), "MR": SPACE.vote(_moved(label, turn, shift, 0), (1, 2, 3))}
-    motion = {"rotation_degrees": turn.tolist(), "translation_mm": shift.tolist(),
-              "convention": "a point at x (mm, RAS) in the CT lies at R x + t in the displaced MR, R = Rz Ry Rx"}
+    motion = {
+        "rotation_degrees": turn.tolist(),
+        "translation_mm": shift.tolist(),
+        "convention": "a point at x (mm, RAS) in the CT lies at R x + t in the displaced MR, R = Rz Ry Rx",
+    }
     return Subject(SPACE, images, labels, {"MR": still}, {"MR": labels["CT"]}, {"motion": motion})

@@ -60,8 +60,16 @@ def _blur(image: np.ndarray, sigma: tuple[float, float, float]) -> np.ndarray:
     return gaussian_filter(image, sigma, mode="nearest", truncate=3.0)
 
 
-def mr_scan(signal: np.ndarray, space: Space, rng: np.random.Generator, *, snr: float, bias: float = 0.2,
-            reference: float | None = None, blur: float = 0.5) -> np.ndarray:
+def mr_scan(
+    signal: np.ndarray,
+    space: Space,
+    rng: np.random.Generator,
+    *,
+    snr: float,
+    bias: float = 0.2,
+    reference: float | None = None,
+    blur: float = 0.5,
+) -> np.ndarray:
     """Voxel values, int16: point spread, receive field exp(bias b(x)), Rician noise, the scanner's own gain.
 
     `signal` holds the voxels' mean signal; noise has the deviation `reference` / `snr`, `reference` being by default
@@ -75,8 +83,10 @@ def mr_scan(signal: np.ndarray, space: Space, rng: np.random.Generator, *, snr: 
     return np.rint(np.clip(gain * np.sqrt((received + one) ** 2 + two**2), 0, 32000)).astype(np.int16)
 
 
-def ct_scan(hu: np.ndarray, space: Space, rng: np.random.Generator, *, noise: float = 18.0, blur: float = 0.5) -> np.ndarray:
-    """Hounsfield units, int16: point spread and Gaussian noise of deviation `noise`, correlated as the filter leaves it."""
+def ct_scan(
+    hu: np.ndarray, space: Space, rng: np.random.Generator, *, noise: float = 18.0, blur: float = 0.5
+) -> np.ndarray:
+    """Hounsfield units, int16: point spread, and Gaussian noise of deviation `noise`, correlated by the filter."""
     white = _blur(rng.standard_normal(space.shape, dtype=np.float32), (0.6, 0.6, 0.0))
     grain = white - 0.6 * _blur(white, (1.6, 1.6, 0.0))  # reconstruction passes a band of frequencies
     grain *= noise / float(grain.std())

@@ -16,6 +16,7 @@ import numpy as np
 Points = tuple[np.ndarray, np.ndarray, np.ndarray]
 Box = tuple[slice, slice, slice]
 Triple = tuple[float, float, float]
+Vector = Sequence[float] | np.ndarray
 FAR = np.float32(1e3)
 
 
@@ -74,7 +75,7 @@ class Space:
         return x[:, None, None], y[None, :, None], z[None, None, :]
 
     def noise(self, rng: np.random.Generator, scale: float) -> np.ndarray:
-        """Smooth random field, float32, mean 0 and variance about 1: cubic B-splines over white knots `scale` mm apart."""
+        """Smooth random field, float32, mean 0, variance about 1: cubic B-splines over white knots `scale` mm apart."""
         a, b, c = (_spline_weights(self.axis(k), scale) for k in range(3))
         knots = rng.standard_normal((a.shape[1], b.shape[1], c.shape[1]))
         wide = np.tensordot(a, np.tensordot(b, knots, (1, 1)), (1, 1))  # x, y, knots of z
@@ -118,7 +119,7 @@ class Shape:
         return Shape(self.low, self.high, lambda p: np.maximum(self.distance(p), other.distance(p)))
 
 
-def rotation(degrees: Sequence[float]) -> np.ndarray:
+def rotation(degrees: Vector) -> np.ndarray:
     """Rotation matrix (3, 3) about x, then y, then z by `degrees`."""
     a, b, c = np.radians(np.asarray(degrees, float))
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
@@ -127,19 +128,19 @@ def rotation(degrees: Sequence[float]) -> np.ndarray:
     return about_z @ about_y @ about_x
 
 
-def turned(p: Points, centre: Sequence[float], matrix: np.ndarray) -> Points:
+def turned(p: Points, centre: Vector, matrix: np.ndarray) -> Points:
     """Coordinates of `p` in the frame at `centre` whose axes are the rows of `matrix`."""
     m = [[float(v) for v in row] for row in matrix]
     x, y, z = (p[k] - float(centre[k]) for k in range(3))
     return tuple(m[k][0] * x + m[k][1] * y + m[k][2] * z for k in range(3))  # type: ignore[return-value]
 
 
-def ellipsoid(centre: Sequence[float], radii: Sequence[float], turn: Sequence[float] | np.ndarray = (0, 0, 0)) -> Shape:
+def ellipsoid(centre: Vector, radii: Vector, turn: Vector = (0, 0, 0)) -> Shape:
     """Ellipsoid turned by `turn` degrees about x, y, z (or by the rows of a matrix that are its axes)."""
-    turn = np.asarray(turn, float)
-    matrix = turn if turn.ndim == 2 else rotation(turn).T
+    given = np.asarray(turn, float)
+    matrix = given if given.ndim == 2 else rotation(given).T
     a, b, c = (float(r) for r in radii)
-    reach = np.sqrt((matrix.T ** 2) @ (np.asarray(radii, float) ** 2))
+    reach = np.sqrt((matrix.T**2) @ (np.asarray(radii, float) ** 2))
     low, high = tuple(float(v) for v in centre - reach), tuple(float(v) for v in centre + reach)
 
     def distance(p: Points) -> np.ndarray:
@@ -152,7 +153,13 @@ def ellipsoid(centre: Sequence[float], radii: Sequence[float], turn: Sequence[fl
     return Shape(low, high, distance)  # type: ignore[arg-type]
 
 
-def half_space(point: Sequence[float], normal: Sequence[float]) -> Shape:
+def oval(p: Points, wide: float, deep: float) -> np.ndarray:
+    """(|x| / wide)^2.5 + (|y| / deep)^2.5 of each point: 1 on the outline of a trunk, less inside."""
+    u, v = np.abs(p[0]) / wide, np.abs(p[1]) / deep
+    return u * u * np.sqrt(u) + v * v * np.sqrt(v)
+
+
+def half_space(point: Vector, normal: Vector) -> Shape:
     """Everything behind the plane through `point`, away from `normal`."""
     n = np.asarray(normal, float) / np.linalg.norm(normal)
     offset = float(n @ np.asarray(point, float))
@@ -160,7 +167,7 @@ def half_space(point: Sequence[float], normal: Sequence[float]) -> Shape:
     return Shape((-1e3,) * 3, (1e3,) * 3, lambda p: a * p[0] + b * p[1] + c * p[2] - offset)
 
 
-def curve(points: Sequence[Sequence[float]], pieces: int = 4) -> np.ndarray:
+def curve(points: Sequence[Vector] | np.ndarray, pieces: int = 4) -> np.ndarray:
     """Catmull-Rom curve through `points` (n, any columns, radii may be one), `pieces` steps between neighbours."""
     p = np.asarray(points, float)
     p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
@@ -171,8 +178,8 @@ def curve(points: Sequence[Sequence[float]], pieces: int = 4) -> np.ndarray:
     return np.concatenate([*out, p[-2:-1]])
 
 
-def tube(path: np.ndarray | Sequence[Sequence[float]], squash: Triple = (1, 1, 1)) -> list[Shape]:
-    """Round tube along `path` (n, 4: x, y, z, radius), one solid a segment; `squash` > 1 flattens it along that axis."""
+def tube(path: np.ndarray | Sequence[Vector], squash: Triple = (1, 1, 1)) -> list[Shape]:
+    """Round tube along `path` (n, 4: x, y, z, radius), one solid a segment; `squash` > 1 flattens it along an axis."""
     path = np.asarray(path, float)
     s = [float(v) for v in squash]
     found = []
@@ -229,8 +236,13 @@ class Canvas:
     def at(self, box: Box) -> Points:
         return self.p[0][box], self.p[1][box], self.p[2][box]
 
-    def fill(self, shapes: Shape | Sequence[Shape], tissue: int, only: Sequence[int] | None = None,
-             rough: np.ndarray | None = None) -> None:
+    def fill(
+        self,
+        shapes: Shape | Sequence[Shape],
+        tissue: int,
+        only: Sequence[int] | None = None,
+        rough: np.ndarray | None = None,
+    ) -> None:
         """Paint `tissue` inside the shapes, over the tissues in `only`; `rough` (mm, fine grid) moves the surface."""
         for shape in [shapes] if isinstance(shapes, Shape) else shapes:
             box = self.box(shape, 0.0 if rough is None else 8.0)
@@ -243,12 +255,20 @@ class Canvas:
             self.tissue[box][inside] = tissue
 
 
-def canvas(space: Space, rng: np.random.Generator, *, warp: float, scale: float, turn: Sequence[float] = (0, 0, 0),
-           size: Sequence[float] = (1, 1, 1), shift: Sequence[float] = (0, 0, 0)) -> Canvas:
+def canvas(
+    space: Space,
+    rng: np.random.Generator,
+    *,
+    warp: float,
+    scale: float,
+    turn: Vector = (0, 0, 0),
+    size: Vector = (1, 1, 1),
+    shift: Vector = (0, 0, 0),
+) -> Canvas:
     """A canvas whose anatomy is bent by `warp` mm over `scale` mm, turned by `turn` degrees, sized and shifted (mm)."""
     matrix = rotation(turn).T / np.asarray(size, float)[:, None]
     p = turned(space.points(), shift, matrix)
     bent = tuple(q + np.clip(space.noise(rng, scale), -2.5, 2.5) * warp for q in p)
     corner = np.abs([space.axis(k)[0] for k in range(3)])
     motion = np.abs(matrix - np.eye(3)) @ corner + np.abs(matrix @ np.asarray(shift, float))
-    return Canvas(space, bent, float(2.5 * warp + motion.max()))  # type: ignore[arg-type]
+    return Canvas(space, bent, float(2.5 * warp + motion.max()))

@@ -1,19 +1,32 @@
 """`whole_heart`: contrast-enhanced CT and MR of chests with all four chambers, each subject seen in one modality only.
 
 Axial slices show every labelled structure. Labels as named in the manifest: 1 ascending aorta, 2 left atrium, 3 left
-ventricle, 4 its myocardium. The right heart, the lung's vessels and the descending aorta carry the same blood.
+ventricle, 4 its myocardium. The MR is T1-weighted with black blood: blood is the brightest in one modality and among the
+darkest in the other. The right heart, the lung's vessels and the descending aorta carry the same blood.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from xmod_lab.data.phantoms import physics
-from xmod_lab.data.phantoms.chest import CHEST_TISSUES, AIR, BLOOD, BONE, FAT, LUNG, MARROW, MUSCLE, RIGHT_BLOOD, paint_chest
+from xmod_lab.data.phantoms.chest import AIR, BLOOD, CHEST_TISSUES, FAT, LUNG, MUSCLE, RIGHT_BLOOD, paint_chest
 from xmod_lab.data.phantoms.common import Subject, signal_of
 from xmod_lab.data.phantoms.physics import Tissue
-from xmod_lab.data.phantoms.shapes import (Canvas, Shape, Space, Streams, canvas, curve, ellipsoid, half_space, rotation,
-                                           tube)
+from xmod_lab.data.phantoms.shapes import (
+    Canvas,
+    Shape,
+    Space,
+    Streams,
+    canvas,
+    curve,
+    ellipsoid,
+    half_space,
+    rotation,
+    tube,
+)
 
 SPACE = Space((128, 128, 24), (1.7, 1.7, 5.5), (2, 2, 2))
 AORTA, ATRIUM, VENTRICLE, MYOCARDIUM, WALL = range(20, 25)
@@ -22,11 +35,17 @@ MODALITIES = ("CT", "MR")
 
 BLOOD_POOL = CHEST_TISSUES[BLOOD]
 TISSUES = CHEST_TISSUES | {
-    AORTA: BLOOD_POOL, ATRIUM: BLOOD_POOL, VENTRICLE: BLOOD_POOL,
+    AORTA: BLOOD_POOL,
+    ATRIUM: BLOOD_POOL,
+    VENTRICLE: BLOOD_POOL,
     MYOCARDIUM: Tissue(1030, 40, 0.80, hu=105),
     WALL: Tissue(1030, 40, 0.80, hu=95),
 }
-"""1.5 T. Myocardium and blood: Stanisz et al. 2005 (doi 10.1002/mrm.20605); CT: usual values of coronary angiography."""
+"""1.5 T. Myocardium and blood: Stanisz et al. 2005 (doi 10.1002/mrm.20605); CT: as usual in coronary angiography."""
+
+
+VOID = {k: replace(TISSUES[k], pd=0.10) for k in (BLOOD, RIGHT_BLOOD, AORTA, ATRIUM, VENTRICLE)}
+"""The MR is a black-blood turbo spin echo: blood that two inversion pulses have nulled flows in, nearly without signal."""
 
 
 def heart_axes(rng: np.random.Generator) -> np.ndarray:
@@ -70,16 +89,23 @@ def _atria(c: Canvas, rng: np.random.Generator, base: np.ndarray, axes: np.ndarr
     chamber = ellipsoid(left, wide, (0, 0, float(rng.normal(10, 8))))
     c.fill(ellipsoid(right, np.array([23, 27, 31]) * size, (0, 0, 20)).grown(2), WALL)
     c.fill(ellipsoid(right, np.array([23, 27, 31]) * size, (0, 0, 20)), RIGHT_BLOOD)
-    c.fill(chamber.grown(2.2), WALL, only=[FAT, LUNG, MUSCLE, RIGHT_BLOOD, AIR])
+    c.fill(chamber.grown(6), FAT, only=[LUNG])
+    c.fill(chamber.grown(2.6), WALL, only=[FAT, LUNG, MUSCLE, RIGHT_BLOOD, AIR])
     for sign in (-1, 1):
         for up in (-7, 12):
-            way = [(*(left + [sign * 14, -8, up * 0.6]), 8.5), (*(left + [sign * 38, -16, up]), 6.0),
-                   (*(left + [sign * 62, -20, up * 1.7]), 4.0)]
+            way = [
+                (*(left + [sign * 14, -8, up * 0.6]), 8.5),
+                (*(left + [sign * 38, -16, up]), 6.0),
+                (*(left + [sign * 62, -20, up * 1.7]), 4.0),
+            ]
             c.fill(tube(curve(way, 2)), BLOOD, only=[FAT, LUNG, WALL, MUSCLE])
     c.fill(chamber, ATRIUM, only=[FAT, LUNG, WALL, BLOOD, MUSCLE])
     ear = [(*(left + [-20, 12, 8]), 8), (*(left + [-36, 26, 14]), 5)]
     c.fill(tube(ear), ATRIUM, only=[FAT, LUNG, WALL, BLOOD])
-    c.fill(tube(curve([(*(right + [0, 0, 26]), 10), (*(right + [2, 2, 50]), 9), (*(right + [2, 6, 90]), 9)], 2)), RIGHT_BLOOD)
+    c.fill(
+        tube(curve([(*(right + [0, 0, 26]), 10), (*(right + [2, 2, 50]), 9), (*(right + [2, 6, 90]), 9)], 2)),
+        RIGHT_BLOOD,
+    )
     c.fill(tube([(*(right + [-2, -6, -22]), 12), (*(right + [-4, -12, -60]), 12)]), RIGHT_BLOOD)
 
 
@@ -87,14 +113,31 @@ def _vessels(c: Canvas, rng: np.random.Generator, base: np.ndarray, axes: np.nda
     _, side, _ = axes
     root = base + 14 * side + np.array([6, -4, 8])
     width = float(rng.uniform(12.5, 16.0))
-    rise = [(*(root + [-6, 4, -8]), width * 0.85), (*(root + [2, 2, 6]), width * 1.12), (*(root + [10, 6, 26]), width),
-            (*(root + [8, 4, 44]), width), (*(root + [0, -6, 58]), width * 0.95)]
-    fall = [(*(root + [0, -6, 58]), width * 0.95), (*(root + [-14, -28, 64]), width * 0.88),
-            (*(root + [-26, -48, 52]), width * 0.8), (*(root + [-30, -56, 20]), width * 0.75), (-26, -56, -40, width * 0.7),
-            (-20, -56, -90, width * 0.68)]
+    rise = [
+        (*(root + [-6, 4, -8]), width * 0.85),
+        (*(root + [2, 2, 6]), width * 1.12),
+        (*(root + [10, 6, 26]), width),
+        (*(root + [8, 4, 44]), width),
+        (*(root + [0, -6, 58]), width * 0.95),
+    ]
+    fall = [
+        (*(root + [0, -6, 58]), width * 0.95),
+        (*(root + [-14, -28, 64]), width * 0.88),
+        (*(root + [-26, -48, 52]), width * 0.8),
+        (*(root + [-30, -56, 20]), width * 0.75),
+        (-26, -56, -40, width * 0.7),
+        (-20, -56, -90, width * 0.68),
+    ]
     trunk = [(*(root + [-14, 26, 2]), 13), (*(root + [-20, 20, 20]), 13.5), (*(root + [-18, 0, 32]), 13)]
-    arteries = [[(*(root + [-18, 2, 31]), 12), (*(root + [4, -18, 32]), 10), (*(root + [46, -22, 28]), 8), (*(root + [70, -26, 14]), 4)],
-                [(*(root + [-18, 2, 31]), 12), (*(root + [-36, -22, 34]), 9), (*(root + [-66, -30, 22]), 4)]]
+    arteries = [
+        [
+            (*(root + [-18, 2, 31]), 12),
+            (*(root + [4, -18, 32]), 10),
+            (*(root + [46, -22, 28]), 8),
+            (*(root + [70, -26, 14]), 4),
+        ],
+        [(*(root + [-18, 2, 31]), 12), (*(root + [-36, -22, 34]), 9), (*(root + [-66, -30, 22]), 4)],
+    ]
     soft = [FAT, LUNG, MUSCLE, WALL, RIGHT_BLOOD, BLOOD, AIR]
     for path in (trunk, *arteries):
         c.fill(tube(curve(path, 3)), RIGHT_BLOOD, only=[FAT, LUNG, MUSCLE, WALL, AIR, BLOOD])
@@ -108,7 +151,7 @@ def generate(streams: Streams, index: int) -> Subject:
     """One subject: the image of one modality (they take turns), the other's in truth, one label."""
     rng = streams("subject")
     size = rng.uniform(0.92, 1.08, 3)
-    c = canvas(SPACE, rng, warp=1.8, scale=45.0, turn=tuple(rng.normal(0, 4, 3)), size=size, shift=tuple(rng.normal(0, 4, 3)))
+    c = canvas(SPACE, rng, warp=1.8, scale=45.0, turn=rng.normal(0, 4, 3), size=size, shift=rng.normal(0, 4, 3))
     paint_chest(c, streams("chest"))
     rng = streams("heart")
     base, axes = np.array([-6.0, 2.0, 2.0]) + rng.normal(0, 2.5, 3), heart_axes(rng)
@@ -125,7 +168,9 @@ def generate(streams: Streams, index: int) -> Subject:
     share = np.where((c.tissue == RIGHT_BLOOD) | (c.tissue == LUNG), np.float32(1), np.float32(0))
     hu += share * 30 * SPACE.noise(streams("mixing"), 18.0)
     scan = physics.ct_scan(SPACE.mean(hu), SPACE, streams("CT"), noise=float(streams("dose").uniform(18, 32)))
-    signal = signal_of(TISSUES, lambda t: physics.balanced(t, 3.6, 55), c.tissue) * (1 + 0.05 * grain)
+    signal = signal_of(TISSUES | VOID, lambda t: physics.spin_echo(t, 800, 20), c.tissue) * (1 + 0.05 * grain)
+    slow = np.clip(0.05 * SPACE.noise(streams("slow flow"), 11.0), 0, 0.12)  # lingering blood keeps some signal
+    signal += np.where(np.isin(c.tissue, list(VOID)), slow, np.float32(0))
     both = {"CT": scan, "MR": physics.mr_scan(SPACE.mean(signal), SPACE, streams("MR"), snr=14, bias=0.3)}
     shown = MODALITIES[index % len(MODALITIES)]
     return Subject(SPACE, {shown: both[shown]}, {"": seg}, truth={m: a for m, a in both.items() if m != shown})
