@@ -262,9 +262,10 @@ def test_the_best_slice_shows_most_classes_then_most_pixels() -> None:
     assert best_slice(labels * 0) == 0
 
 
-def test_ct_has_one_window_and_mr_its_percentiles() -> None:
+def test_ct_is_windowed_around_its_labels_and_mr_by_percentiles() -> None:
     image = np.arange(1001, dtype=float).reshape(7, 143)
-    assert window_of(image, "CT") == (-160.0, 240.0)
+    assert window_of(image, "CT") == window_of(image, "CT", np.zeros((7, 143))) == (-160.0, 240.0)
+    assert window_of(image, "CT", image > 500) == (410.0, 1090.0)
     assert window_of(image, "MR") == pytest.approx((10.0, 995.0))
     assert window_of(np.zeros((4, 4)), "MR")[1] > 0
 

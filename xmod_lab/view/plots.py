@@ -108,7 +108,8 @@ def patient_boxes(
     label = {"dice": "Dice", "hd95_max": "HD95 (max of directions)", "assd_pooled": "ASSD (pooled)"}.get(y, y)
     counts = sorted(set(table.groupby([x, hue] if hue else x, observed=True).size()))
     many = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    axis.set(xlabel=f"{x} (a point a patient, {many} patients a box)", ylabel=f"{label} [{unit}]" if unit else label)
+    many += " patient" if many == "1" else " patients"
+    axis.set(xlabel=f"{x} (a point a patient, {many} a box)", ylabel=f"{label} [{unit}]" if unit else label)
     axis.grid(axis="y")
     if title:
         figure.suptitle(title)

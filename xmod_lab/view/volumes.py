@@ -27,7 +27,7 @@ class Picture(NamedTuple):
     label: np.ndarray | None
     """(h, w) class index, or None where the data set has no labels"""
     window: tuple[float, float]
-    """what is shown black and white: HU window for CT, percentiles of the slice for MR"""
+    """what is shown black and white; see `window_of`"""
     unit: str
     aspect: float
     """height of a pixel over its width"""
@@ -54,7 +54,7 @@ def picture_of(
     _, row, column = AXES[plane]
     kind = data.modalities[modality].kind
     unit, aspect = "HU" if kind == "CT" else "", volume.spacing[row] / volume.spacing[column]
-    return Picture(patient, modality, image, label, window_of(image, kind), unit, aspect, number)
+    return Picture(patient, modality, image, label, window_of(image, kind, label), unit, aspect, number)
 
 
 def _labels(data: Dataset, task: Task, patient: str, modality: str, volume: Volume) -> np.ndarray | None:
@@ -76,8 +76,12 @@ def best_slice(labels: np.ndarray) -> int:
     return int((shown * labels[0].size + (labels > 0).sum((1, 2))).argmax())
 
 
-def window_of(image: np.ndarray, kind: str) -> tuple[float, float]:
-    """Grey values for black and white: a soft-tissue window for CT, for MR the percentiles 1 and 99.5 of the slice."""
+def window_of(image: np.ndarray, kind: str, label: np.ndarray | None = None) -> tuple[float, float]:
+    """Grey values for black and white. MR: the percentiles 1 and 99.5 of the slice. CT: 100 HU around what is labelled
+    (percentiles 2 and 98), so that contrast-filled hearts and brains both show; a soft-tissue window without labels."""
+    if kind == "CT" and label is not None and label.any():
+        low, high = np.percentile(image[label > 0], (2, 98)) + (-100, 100)
+        return float(np.round(low, -1)), float(np.round(high, -1))
     if kind == "CT":
         low, high = RECIPES["chaos"].ct_window or (-160.0, 240.0)
         return float(low), float(high)
