@@ -60,7 +60,7 @@ def predict_volume(method: Method, case: Case, network: str | None = None, batch
     for image in case.slices.image.split(batch):
         logits = method.segment(image.to(device), network or case.modality)  # type: ignore[operator]
         parts.append(logits.float().softmax(1).cpu().numpy())
-    return case.geometry.backward(np.concatenate(parts)).argmax(0).astype(np.uint8)
+    return case.geometry.labels(np.concatenate(parts))
 
 
 def structures_of(prepared: Prepared) -> dict[str, list[int]]:
