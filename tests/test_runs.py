@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from tests.tiny import make_tiny, tiny_manifest
 from xmod_lab import bench, profiles, runs
+from xmod_lab.bench import tables
 from xmod_lab.cli import app, main
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.runs import predict_volume
@@ -226,8 +227,9 @@ def test_bench_runs_what_is_missing_and_reports(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     specs = [RunSpec("unet_joint", "tiny", "both", seed=s) for s in (20, 21)]
-    monkeypatch.setattr(bench, "suite", lambda name: specs)
-    assert "not run" in bench.report("two")
+    for module in (bench, tables):
+        monkeypatch.setattr(module, "suite", lambda name: specs)
+    assert "not run" in tables.report("two")
     ensure_run(specs[0], progress=False)
     launched = []
 
@@ -241,9 +243,24 @@ def test_bench_runs_what_is_missing_and_reports(
     assert bench.run_suite("two", jobs=2) == 0
     assert launched == [specs[1]], "the finished run is skipped"
     assert bench.share_of_threads(2)["OMP_NUM_THREADS"] == str(max(1, (os.cpu_count() or 1) // 2))
-    text = bench.report("two", tmp_path / "table.csv")
-    assert "not run" not in text and "T1/core" in text
-    assert list(pd.read_csv(tmp_path / "table.csv").state) == ["done", "done"]
+    text = tables.report("two", tmp_path / "table.csv")
+    assert "not run" not in text and "T1 core" in text
+    rows = pd.read_csv(tmp_path / "table.csv")
+    assert set(rows.state) == {"done"} and len(rows) == 2 * 2 * 3  # runs x modalities x (core, rim, all)
+    written = tables.record("two", tmp_path)
+    facts = json.loads(written.with_suffix(".json").read_text())
+    assert (
+        facts["runs"] == 2 and facts["precision"] == ["float32"] and facts["versions"]["torch"] == [torch.__version__]
+    )
+    means = [ensure_run(s).scores()["means"] for s in specs]
+    t1 = [np.mean([m[f"dice/T1/{s}"] for s in ("core", "rim", "all")]) for m in means]
+    assert f"{np.mean(t1):.2f} ± {np.std(t1, ddof=1):.2f}" in tables.summary(written)
+
+
+def test_a_record_is_whole(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tables, "suite", lambda name: [RunSpec("unet_joint", "tiny", "both", seed=77)])
+    with pytest.raises(LabError, match="1 runs of suite 'one' are missing"):
+        tables.record("one", tmp_path)
 
 
 def test_bench_names_what_failed(

@@ -114,12 +114,15 @@ def bench_run(
 @bench_app.command("report")
 def bench_report(
     suite: Annotated[str, typer.Option(help="name of the grid")] = "smoke",
-    out: Annotated[Path | None, typer.Option(help="also write the table there: .csv, .md or .tex")] = None,
+    out: Annotated[Path | None, typer.Option(help="also write the rows there: .csv, .md or .tex")] = None,
+    record: Annotated[Path | None, typer.Option(help="also write SUITE.csv and its provenance to this folder")] = None,
 ) -> None:
     """Print the table of a suite; a row without a run says "not run"."""
-    from xmod_lab.bench import report
+    from xmod_lab.bench import tables
 
-    print(report(suite, out))
+    print(tables.report(suite, out))
+    if record is not None:
+        print(f"recorded in {tables.record(suite, record)}")
 
 
 @app.command()

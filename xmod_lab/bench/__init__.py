@@ -1,4 +1,4 @@
-"""Train and score a grid of runs, several side by side, and make its table.
+"""Train and score a grid of runs, several side by side (its tables: xmod_lab.bench.tables).
 
 Each run is a process of its own (`xmod-lab train`), so that one that dies takes nothing with it, memory is returned,
 and each has its share of the threads. A run that is finished is skipped, one that was begun is resumed.
@@ -12,15 +12,9 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from xmod_lab import paths
 from xmod_lab.bench.suites import suite
 from xmod_lab.runs import Run, RunSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def command_of(spec: RunSpec, device: str) -> list[str]:
@@ -99,46 +93,3 @@ def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
     for run, output in failed:
         print(f"\n{run.spec} failed; the end of its output:\n{output[-2000:]}")
     return 1 if failed else 0
-
-
-def suite_table(name: str) -> pd.DataFrame:
-    """One row a run: spec, state, seconds, and Dice by tested modality and structure (mean over patients)."""
-    import pandas as pd
-
-    rows = []
-    for spec in suite(name):
-        run = Run(spec, spec.folder)
-        row = {
-            "method": spec.method,
-            "data set": spec.dataset,
-            "task": spec.task_name,
-            "variant": spec.variant,
-            "fold": spec.fold,
-            "seed": spec.seed,
-        }
-        if run.complete:
-            scores = run.scores()
-            row |= {"state": "demonstration" if scores["demonstration"] else "done", "seconds": scores["seconds"]}
-            row |= {
-                key.removeprefix("dice/"): value
-                for key, value in scores.get("means", {}).items()
-                if key.startswith("dice/")
-            }
-        else:
-            row |= {"state": "not run"}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def report(name: str, out: Path | None = None) -> str:
-    """The suite's table as Markdown, also written to `out` (.csv, .md, .tex) if given."""
-    from xmod_lab.evaluate.tables import export, to_markdown
-
-    table = suite_table(name)
-    parts = []
-    for (key, task), rows in table.groupby(["data set", "task"], sort=False):
-        shown = rows.drop(columns=["data set", "task"]).dropna(axis=1, how="all")
-        parts.append(f"**{key} / {task}** (Dice, mean over test patients)\n\n{to_markdown(shown)}")
-    if out is not None:
-        export(table, out)
-    return f"Suite {name}, runs below {os.path.relpath(paths.runs_home())}\n\n" + "\n\n".join(parts)

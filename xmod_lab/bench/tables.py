@@ -1,0 +1,128 @@
+"""Tables of a suite: what was run, what came of it, and its record with provenance."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xmod_lab import paths
+from xmod_lab.bench.suites import suite
+from xmod_lab.errors import LabError
+from xmod_lab.files import atomic_file, read_json, write_json
+from xmod_lab.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUN = ["data set", "task", "method", "variant", "fold", "seed"]
+"""columns that name a run"""
+
+
+def suite_rows(name: str) -> pd.DataFrame:
+    """One row a run and score: the run, its state, and tested modality, network, structure, Dice, HD95 (max), ASSD
+    (pooled) and misses, means over the test patients. A run that is missing has one row with the state "not run"."""
+    import pandas as pd
+
+    rows = []
+    for spec in suite(name):
+        run = Run(spec, spec.folder)
+        named = dict(
+            zip(RUN, (spec.dataset, spec.task_name, spec.method, spec.variant, spec.fold, spec.seed), strict=True)
+        )
+        if not run.complete:
+            rows.append(named | {"state": "not run"})
+            continue
+        scores = run.scores()
+        facts = {"state": "demonstration" if scores["demonstration"] else "done", "patients": scores["patients"]}
+        for score, dice in scores["means"].items():
+            if score.startswith("dice/"):
+                where, structure = score.removeprefix("dice/").split("/", 1)
+                network, _, tested = where.rpartition("->")
+                others = {
+                    m: scores["means"][f"{m}/{where}/{structure}"] for m in ("hd95_max", "assd_pooled", "missing")
+                }
+                found = {"tested": tested, "network": network or tested, "structure": structure, "dice": dice}
+                rows.append(named | facts | found | others | {"seconds": scores["seconds"]})
+    return pd.DataFrame(rows)
+
+
+def report(name: str, out: Path | None = None) -> str:
+    """The suite's Dice as Markdown, a row a run, also written row by row to `out` (.csv, .md, .tex) if given."""
+    from xmod_lab.evaluate.tables import export, to_markdown
+
+    rows = suite_rows(name)
+    parts = []
+    for (key, task), part in rows.groupby(["data set", "task"], sort=False):
+        runs = part.drop_duplicates(RUN)[[c for c in (*RUN, "state", "seconds") if c in part]]
+        if "dice" in part:
+            scored = part.dropna(subset="dice")
+            arrow = scored["network"].where(
+                scored["network"] == scored["tested"], scored["network"] + "->" + scored["tested"]
+            )
+            wide = scored.assign(score=arrow + " " + scored["structure"]).pivot(
+                index=RUN, columns="score", values="dice"
+            )
+            runs = runs.merge(wide.reset_index(), on=RUN, how="left")
+        runs = runs.drop(columns=["data set", "task"]).dropna(axis=1, how="all")
+        parts.append(f"**{key} / {task}** (Dice, mean over test patients)\n\n{to_markdown(runs)}")
+    if out is not None:
+        export(rows, out)
+    return f"Suite {name}, runs below {os.path.relpath(paths.runs_home())}\n\n" + "\n\n".join(parts)
+
+
+def record(name: str, folder: Path) -> Path:
+    """Write ``<name>.csv`` (`suite_rows`) and ``<name>.json`` (provenance of its runs) to `folder`; returns the CSV.
+
+    Raises LabError if a run of the suite is missing: a record is whole.
+    """
+    rows = suite_rows(name)
+    if (missing := int((rows["state"] == "not run").sum())) > 0:
+        raise LabError(f"{missing} runs of suite {name!r} are missing", mend=f"xmod-lab bench run --suite {name}")
+    runs = [Run(spec, spec.folder) for spec in suite(name)]
+    with atomic_file(folder / f"{name}.csv") as temporary:
+        rows.round(5).to_csv(temporary, index=False)
+    write_json(folder / f"{name}.json", provenance(runs))
+    return folder / f"{name}.csv"
+
+
+def provenance(runs: list[Run]) -> dict[str, Any]:
+    """What the runs were made with: every value that occurred, total seconds and the largest memory."""
+    found: dict[str, Any] = {"runs": len(runs)}
+    environments = [read_json(run.folder / "environment.json") for run in runs]
+    for key in ("python", "platform", "device", "threads", "processes", "commit"):
+        found[key] = sorted({str(e[key]) for e in environments})
+    packages = {name for e in environments for name in e["versions"]}
+    found["versions"] = {p: sorted({e["versions"].get(p, "absent") for e in environments}) for p in sorted(packages)}
+    scores = [run.scores() for run in runs]
+    found["precision"] = sorted({s["precision"] for s in scores})
+    found["training_seconds"] = round(sum(s["seconds"] for s in scores))
+    found["longest_run_seconds"] = round(max(s["seconds"] for s in scores))
+    found["peak_memory_mb"] = max(s["peak_memory_mb"] for s in scores)
+    return found
+
+
+def summary(csv: Path) -> str:
+    """A record as a short Markdown table: Dice, mean over structures, as mean and sd (ddof 1) over seeds and folds."""
+    import pandas as pd
+
+    from xmod_lab.evaluate.tables import to_markdown
+
+    rows = pd.read_csv(csv)
+    own = rows[(rows["network"] == rows["tested"]) | (rows["method"] != "unet_individual")]
+    runs = own.groupby([*RUN, "tested"], sort=False)["dice"].mean().reset_index()
+    lines = []
+    for (key, task, method, variant, tested), part in runs.groupby([*RUN[:4], "tested"], sort=False):
+        spread = f" ± {part['dice'].std(ddof=1):.2f}" if len(part) > 1 else ""
+        named = method + ("" if variant == "default" else f" ({variant.removeprefix('default,')})")
+        lines.append(
+            {
+                "data set": key,
+                "task": task,
+                "method": named,
+                "tested on": tested,
+                "Dice": f"{part['dice'].mean():.2f}{spread}",
+                "runs": len(part),
+            }
+        )
+    return to_markdown(pd.DataFrame(lines))
