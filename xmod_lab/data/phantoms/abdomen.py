@@ -15,13 +15,34 @@ from xmod_lab.data.phantoms.common import Subject, signal_of
 from xmod_lab.data.phantoms.shapes import Canvas, Space, Streams, blend, canvas, curve, ellipsoid, oval, tube
 
 from xmod_lab.data.phantoms.trunk import (  # isort: skip
-    ADRENAL, BLOOD, CORTEX_L, CORTEX_R, FAT, FLUID, GALL, GAS, LIVER, LUNG, MARROW, MEDULLA_L, MEDULLA_R,
-    MUSCLE, PANCREAS, PORTAL, SPLEEN, STOOL, TISSUES, WALL, paint_lung_bases, paint_trunk,
+    ADRENAL,
+    BLOOD,
+    CORTEX_L,
+    CORTEX_R,
+    FAT,
+    FLUID,
+    GALL,
+    GAS,
+    LIVER,
+    LUNG,
+    MARROW,
+    MEDULLA_L,
+    MEDULLA_R,
+    MUSCLE,
+    PANCREAS,
+    PORTAL,
+    SPLEEN,
+    STOOL,
+    TISSUES,
+    WALL,
+    paint_lung_bases,
+    paint_trunk,
 )
 
 SPACE = Space((128, 128, 24), (2.6, 2.6, 7.0), (2, 2, 2))
 LABELS = {LIVER: 1, PORTAL: 1, CORTEX_R: 2, MEDULLA_R: 2, CORTEX_L: 3, MEDULLA_L: 3, SPLEEN: 4}
 MODALITIES = ("CT", "T1w", "T2w")
+
 
 def _signal(modality: str, tissue: np.ndarray, streams: Streams) -> np.ndarray:
     """Signal or HU; the liver's fat and iron and the phase of enhancement differ between subjects."""
@@ -39,13 +60,15 @@ def _signal(modality: str, tissue: np.ndarray, streams: Streams) -> np.ndarray:
         return signal_of(table, lambda t: t.hu, tissue)
     if modality == "T1w":
         return signal_of(table, lambda t: physics.gradient_echo(t, 130, 4.6, 75), tissue)
-    bright = {k: replace(TISSUES[k], t2=130) for k in (FAT, MARROW)}  # echo trains undo J-coupling (Henkelman et al. 1992)
+    bright = {k: replace(TISSUES[k], t2=130) for k in (FAT, MARROW)}  # echo trains undo J-coupling (Henkelman 1992)
     return signal_of(table | bright, lambda t: physics.spin_echo(t, 2800, 85), tissue)
 
 
 def _liver(c: Canvas, rng: np.random.Generator, wide: float, deep: float) -> None:
-    size = float(rng.uniform(0.84, 1.04))
-    right = ellipsoid((wide - 80, -2, 22), (72 * size, deep - 14, 78 * size), (0, 12, 6))
+    size = float(rng.uniform(0.75, 0.93))
+    right = ellipsoid(
+        (wide - 84 + 14 * (1 - size), -2, 24), (74 * size, (deep - 14) * (0.45 + 0.55 * size), 78 * size), (0, 12, 6)
+    )
     left = ellipsoid((-4, 34, 44), (72 * size, 38, 32), (0, -14, -6))
     lean = ellipsoid((wide - 50, -14, -24), (34, 48, 62 * size), (0, 10, 0))
     inner = [FAT, MUSCLE, LUNG]
@@ -220,7 +243,7 @@ def generate(streams: Streams, index: int) -> Subject:
             )
         else:
             both[name] = physics.mr_scan(
-                SPACE.mean(signal * (1 + 0.05 * grain)), SPACE, streams(name), snr=14, bias=0.22
+                SPACE.mean(signal * (1 + 0.05 * grain)), SPACE, streams(name), snr=14, bias=0.3
             )
     shown = MODALITIES[index % len(MODALITIES)]
     return Subject(SPACE, {shown: both[shown]}, {"": seg}, truth={m: a for m, a in both.items() if m != shown})

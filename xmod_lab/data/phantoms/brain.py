@@ -217,7 +217,7 @@ def white_matter_lesions(brain: Brain, rng: np.random.Generator, load: float) ->
 
     for sign in (-1, 1):
         for centre, radii in (((11, 38, 4), (8, 9, 9)), ((24, -50, 8), (9, 12, 8)), ((17, -4, 24), (9, 26, 6))):
-            swell = rng.uniform(0.5, 1.0) + 0.6 * load
+            swell = rng.uniform(0.6, 1.1) + 0.7 * load
             add(
                 ellipsoid((sign * centre[0], centre[1], centre[2]), [r * swell for r in radii]),
                 5.0,

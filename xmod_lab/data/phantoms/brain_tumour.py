@@ -88,7 +88,7 @@ def _tumour(streams: Streams, brain: Brain, centre: np.ndarray, radius: float) -
 def _confounders(streams: Streams, brain: Brain) -> list[Mix]:
     """What looks like oedema or tumour to a threshold: ageing white matter, remnants of the meninges, vessels."""
     rng, c = streams("confounders"), brain.canvas
-    load = float(rng.uniform(0.35, 1.0))
+    load = float(rng.uniform(0.5, 1.0))
     found = [Mix(box, LESION, weight) for box, weight in white_matter_lesions(brain, rng, load)]
     skin = c.space.noise(rng, 14.0)
     remnant = (brain.depth < 1.2 + 0.5 * skin) & (brain.depth > -1.0) & (skin > rng.uniform(0.2, 0.9))
@@ -115,7 +115,7 @@ def generate(streams: Streams, index: int) -> Subject:
     for name, sequence in SEQUENCES.items():
         signal = SPACE.mean(signal_of(TISSUES, sequence, tissue, mixes) * texture)
         scan = physics.mr_scan(
-            signal, SPACE, streams(name), snr=float(streams(name + "/snr").uniform(18, 30)), bias=0.22
+            signal, SPACE, streams(name), snr=float(streams(name + "/snr").uniform(18, 30)), bias=0.25
         )
         images[name] = np.where(mask, np.maximum(scan, 1), 0).astype(np.int16)
     seg = SPACE.vote(label[tissue], (1, 2, 4)) * mask

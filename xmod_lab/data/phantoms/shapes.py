@@ -7,6 +7,7 @@ rooted, which IEEE 754 fixes to the last bit; random fields are summed in float6
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -130,9 +131,12 @@ def rotation(degrees: Vector) -> np.ndarray:
 
 def turned(p: Points, centre: Vector, matrix: np.ndarray) -> Points:
     """Coordinates of `p` in the frame at `centre` whose axes are the rows of `matrix`."""
-    m = [[float(v) for v in row] for row in matrix]
-    x, y, z = (p[k] - float(centre[k]) for k in range(3))
-    return tuple(m[k][0] * x + m[k][1] * y + m[k][2] * z for k in range(3))  # type: ignore[return-value]
+    shifted = [p[k] - float(centre[k]) for k in range(3)]
+    found = []
+    for row in matrix:  # most turns leave an axis alone, and each of these arrays has millions of points
+        terms = [q if m == 1 else q * float(m) for m, q in zip(row, shifted, strict=True) if abs(m) > 1e-12]
+        found.append(functools.reduce(np.add, terms))
+    return found[0], found[1], found[2]
 
 
 def ellipsoid(centre: Vector, radii: Vector, turn: Vector = (0, 0, 0)) -> Shape:
@@ -140,14 +144,14 @@ def ellipsoid(centre: Vector, radii: Vector, turn: Vector = (0, 0, 0)) -> Shape:
     given = np.asarray(turn, float)
     matrix = given if given.ndim == 2 else rotation(given).T
     a, b, c = (float(r) for r in radii)
+    scaled = matrix / np.asarray(radii, float)[:, None]
     reach = np.sqrt((matrix.T**2) @ (np.asarray(radii, float) ** 2))
     low, high = tuple(float(v) for v in centre - reach), tuple(float(v) for v in centre + reach)
 
     def distance(p: Points) -> np.ndarray:
-        u, v, w = turned(p, centre, matrix)
-        u, v, w = u / a, v / b, w / c
-        k0 = np.sqrt(u * u + v * v + w * w)
-        k1 = np.sqrt((u / a) ** 2 + (v / b) ** 2 + (w / c) ** 2) + 1e-6
+        u, v, w = (q * q for q in turned(p, centre, scaled))
+        k0 = np.sqrt(u + v + w)
+        k1 = np.sqrt(u * (1 / (a * a)) + v * (1 / (b * b)) + w * (1 / (c * c))) + 1e-6
         return k0 * (k0 - 1) / k1
 
     return Shape(low, high, distance)  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 """`whole_heart`: contrast-enhanced CT and MR of chests with all four chambers, each subject seen in one modality only.
 
 Axial slices show every labelled structure. Labels as named in the manifest: 1 ascending aorta, 2 left atrium, 3 left
-ventricle, 4 its myocardium. The MR is T1-weighted with black blood: blood is the brightest in one modality and among the
-darkest in the other. The right heart, the lung's vessels and the descending aorta carry the same blood.
+ventricle, 4 its myocardium. The MR is T1-weighted with black blood: blood is bright in one modality and dark in the
+other. The right heart, the lung's vessels and the descending aorta carry the same blood.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TISSUES = CHEST_TISSUES | {
 
 
 VOID = {k: replace(TISSUES[k], pd=0.10) for k in (BLOOD, RIGHT_BLOOD, AORTA, ATRIUM, VENTRICLE)}
-"""The MR is a black-blood turbo spin echo: blood that two inversion pulses have nulled flows in, nearly without signal."""
+"""The MR is a black-blood turbo spin echo: two inversion pulses have nulled the blood that flows in."""
 
 
 def heart_axes(rng: np.random.Generator) -> np.ndarray:
