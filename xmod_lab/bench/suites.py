@@ -41,10 +41,9 @@ def baselines(profile: str) -> list[RunSpec]:
 
 
 def real() -> list[RunSpec]:
-    """The baselines on the real glioma patients, at lesson size, every fold."""
-    return [
-        RunSpec(m, "lgg", "whole_lesion", "lesson", fold=f) for m in ("unet_individual", "unet_joint") for f in range(4)
-    ]
+    """The real glioma patients at lesson size: FLAIR alone in every fold, and the three sequences in the first."""
+    alone = [RunSpec("source_only", "lgg", "flair_alone", "lesson", fold=f) for f in range(4)]
+    return alone + [RunSpec(m, "lgg", "whole_lesion", "lesson") for m in ("unet_individual", "unet_joint")]
 
 
 def suite(name: str) -> list[RunSpec]:

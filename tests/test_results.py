@@ -1,0 +1,37 @@
+"""The recorded results: whole, with provenance, and what README says of them is what they hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from xmod_lab.bench.suites import suite
+from xmod_lab.bench.tables import RUN, summary
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+RESULTS = sorted((CHECKOUT / "results").glob("*.csv"))
+TABLES = re.findall(r"<!-- table: (\w+) -->\n(.*?)\n?<!-- end -->", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
+def test_a_record_names_every_run_of_its_suite(path: Path) -> None:
+    rows = pd.read_csv(path)
+    recorded = set(rows[RUN].itertuples(index=False, name=None))
+    wanted = {(s.dataset, s.task_name, s.method, s.variant, s.fold, s.seed) for s in suite(path.stem)}
+    assert recorded == wanted
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert facts["runs"] == len(wanted) and facts["versions"]["torch"] and facts["device"] and facts["commit"]
+    assert rows["dice"].between(0, 1).all() and not rows["dice"].isna().any()
+
+
+@pytest.mark.parametrize(("name", "table"), TABLES, ids=[name for name, _ in TABLES])
+def test_readme_shows_the_recorded_numbers(name: str, table: str) -> None:
+    assert table.strip() == summary(CHECKOUT / "results" / f"{name}.csv").strip()
+
+
+def test_readme_shows_every_record() -> None:
+    assert {name for name, _ in TABLES} == {path.stem for path in RESULTS}
