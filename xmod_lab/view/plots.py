@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0.0}
 """a legend to the right of its axis"""
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 3}
+"""a legend below the axis and its label"""
 
 
 def intensity_histograms(
@@ -128,7 +130,7 @@ def loss_curves(losses: Sequence[tuple[int, Mapping[str, float]]], title: str = 
     trained = [name for name in names if not name.startswith("validation/")]
     measured = [name for name in names if name.startswith("validation/")]
     columns = 2 if measured else 1
-    figure, axes = plt.subplots(1, columns, figsize=(1.0 + 3.8 * columns, 3.0), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, columns, figsize=(1.0 + 3.8 * columns, 3.4), layout="constrained", squeeze=False)
     window = max(len(losses) // 20, 1)
     for name, colour in colours_of(trained).items():
         steps, values = _series(losses, name)
@@ -136,13 +138,13 @@ def loss_curves(losses: Sequence[tuple[int, Mapping[str, float]]], title: str = 
         axes[0, 0].plot(steps, _running_mean(values, window), color=colour, label=name)
     axes[0, 0].set(xlabel="step", ylabel="loss")
     if trained:
-        axes[0, 0].legend()
+        axes[0, 0].legend(**BELOW)
     for name, colour in colours_of(measured).items():
         label = name.removeprefix("validation/")
         axes[0, 1].plot(*_series(losses, name), color=colour, marker="o", markersize=4, label=label)
     if measured:
         axes[0, 1].set(xlabel="step", ylabel="validation Dice", ylim=(-0.03, 1.03))
-        axes[0, 1].legend(title="modality")
+        axes[0, 1].legend(**BELOW)
     if title:
         figure.suptitle(title)
     return figure
