@@ -40,7 +40,7 @@ def test_box_counts_by_hand():
 
 
 def test_specificity_saturates():
-    """Card 1.4: with a 1 % lesion, false positives as large as the lesion still leave 98.99 %."""
+    """With a 1 % lesion, false positives as large as the lesion still leave 98.99 %."""
     truth, pred = np.zeros((2, 100, 50), dtype=bool)
     truth[0, :50] = True
     pred[1, :50] = True
@@ -80,7 +80,7 @@ def test_concentric_balls():
 
 
 def test_sphere_and_island_of_the_card():
-    """Card 1.4: one prediction, two numbers called HD95 that differ 30-fold."""
+    """One prediction, two numbers called HD95 that differ 30-fold."""
     shape, centre = (80, 80, 40), (16, 16, 16)
     truth = ball(shape, centre, 14)
     pred = ball(shape, centre, 13) | ball(shape, (56, 56, 16), 4)

@@ -29,7 +29,7 @@ def test_cross_entropy_by_hand(logits: list[float], label: int, expected: float)
 
 
 def test_weighted_cross_entropy_shares() -> None:
-    """UAGAN's weights: with 1 % of foreground it carries a third of the loss, with 4 % two thirds (method card 3)."""
+    """UAGAN's weights: with 1 % of foreground it carries a third of the loss, with 4 % two thirds."""
     weight = torch.tensor([0.02, 0.98])
     for foreground, share in ((0.01, 0.33), (0.04, 0.67)):
         labels = (torch.arange(10_000) < foreground * 10_000).long().view(1, 100, 100)
@@ -41,7 +41,7 @@ def test_weighted_cross_entropy_shares() -> None:
 
 
 def test_cross_entropy_pulls_where_the_probability_is_tiny() -> None:
-    """No clamp at 0.005: at p = 1e-6 the gradient is alive (method card 0)."""
+    """No clamp at 0.005: at p = 1e-6 the gradient is alive."""
     logits = torch.tensor([[0.0], [math.log(1e6)]]).view(1, 2, 1, 1).requires_grad_()
     cross_entropy(logits, torch.zeros(1, 1, 1, dtype=torch.long)).backward()
     assert logits.grad is not None and logits.grad[0, 0, 0, 0].item() == pytest.approx(-1.0, abs=1e-4)

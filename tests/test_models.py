@@ -1,4 +1,4 @@
-"""U-Net: parameter counts of method card 2.1, shapes, gradients, dropout on the skip copy only."""
+"""U-Net: parameter counts of the layer table, shapes, gradients, dropout on the skip copy only."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Split(_Strict):
 
 
 class Task(_Strict):
-    """What is learned from a data set (design section 3)."""
+    """What is learned from a data set."""
 
     title: str
     labelled: list[str] = Field(default_factory=list)

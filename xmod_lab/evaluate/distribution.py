@@ -1,4 +1,4 @@
-"""Distances between two sets of feature vectors: how alike translated and real images are without pairs (card 13.1).
+"""Distances between two sets of feature vectors: how alike translated and real images are without pairs.
 
 The numbers depend on the feature extractor as much as on the images. They are therefore named ``FD[extractor]`` and
 ``KD[extractor]``, never FID or KID, which stand for one particular Inception network; and they come with the number of

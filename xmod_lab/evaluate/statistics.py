@@ -1,4 +1,4 @@
-"""Paired comparison of methods over patients (segmentation card 1.5). Never over slices: they are not independent."""
+"""Paired comparison of methods over patients. Never over slices: they are not independent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of a translated image against the registered true image of the same patient (translation card 13.4).
+"""Scores of a translated image against the registered true image of the same patient.
 
 Everything is computed on images mapped to [0, 1] by a FIXED range, the task's value range. A range taken from the image
 (minimum to maximum) would hide a wrong brightness and make patients incomparable, so there is no such option.

@@ -18,7 +18,7 @@ def cross_entropy(
 
     With class weights it is PyTorch's weighted mean, :math:`-\sum_n w_{y_n} \log p_{y_n} / \sum_n w_{y_n}`: at 1 % of
     foreground and UAGAN's weights (0.02, 0.98), foreground carries a third of the loss. The log-softmax keeps the
-    gradient alive where :math:`p` is tiny, unlike the clamp at 0.005 of several released codes (method card 0).
+    gradient alive where :math:`p` is tiny, unlike the clamp at 0.005 of several released codes.
     """
     return F.cross_entropy(logits, labels, weight)
 
@@ -31,7 +31,7 @@ def soft_dice(
     .. math:: 1 - \frac1{|K|} \sum_{k \in K} \frac{2\sum_n p_{kn} y_{kn} + s}{\sum_n p_{kn} + \sum_n y_{kn} + s}
 
     Sums run over all pixels of the batch, :math:`K` holds the foreground classes with at least one pixel. A Dice per
-    slice, or one that counts absent classes, stays near 1 - present/all for a perfect prediction (method card 14).
+    slice, or one that counts absent classes, stays near 1 - present/all for a perfect prediction.
     Zero without gradient if no foreground class occurs.
     """
     probabilities = logits.float().softmax(1)[:, 1:]
@@ -46,7 +46,7 @@ def soft_dice(
 def dice_cross_entropy(
     logits: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b h w"], weight: Float[Tensor, " c"] | None = None
 ) -> Float[Tensor, ""]:
-    """`soft_dice` + `cross_entropy`, the package's default for segmentation (method card 2.1); >= 0."""
+    """`soft_dice` + `cross_entropy`, the package's default for segmentation; >= 0."""
     return soft_dice(logits, labels) + cross_entropy(logits.float(), labels, weight)
 
 

@@ -1,4 +1,4 @@
-"""The baselines: one U-Net (method card 2.1), trained on one modality at a time or on all of them.
+"""The baselines: one U-Net, trained on one modality at a time or on all of them.
 
 `unet_individual`  a network for each labelled modality, trained side by side
 `unet_joint`       one network for all of them

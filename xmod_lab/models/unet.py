@@ -1,4 +1,4 @@
-"""The U-Net of UAGAN's repository, in parts that other methods recombine (method card 2.1).
+"""The U-Net of UAGAN's repository, in parts that other methods recombine.
 
 Encoder, centre and decoder are modules of their own because UAGAN and Multi-V4 share the centre between streams and
 BiGL puts attention between them. Instance normalisation has no affine parameters and no running statistics.
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
 class UNet(nn.Module):
     """U-Net: (b, channels, h, w) -> logits (b, classes, h, w); h and w multiples of 16.
 
-    31,030,658 parameters at width 64 with one channel and two classes (method card 2.1).
+    31,030,658 parameters at width 64 with one channel and two classes.
     """
 
     def __init__(self, channels: int, classes: int, width: int = 64, dropout: float = 0.5):
