@@ -204,6 +204,9 @@ def test_validation_covers_every_slice_once_without_augmentation(made: Any) -> N
         rows = prepared.index[m][prepared.rows(m, "val")]
         assert seen[m] == list(zip(rows["patient"].tolist(), rows["slice"].tolist(), strict=True))
     assert all(same(a, b) for a, b in zip(source.validation(), source.validation(), strict=True))
+    few = [len(s.patient) for batch in source.validation(3) for s in batch.values()]
+    spread = {m: [p for b in source.validation(3) if m in b for p in b[m].patient] for m in THREE}
+    assert sum(few) == 9 and all(len(set(names)) == len({p for p, _ in seen[m]}) for m, names in spread.items())
 
 
 def test_swapped_labels_reach_the_batch(made: Any) -> None:

@@ -27,6 +27,8 @@ from xmod_lab.rng import seed_of
 
 VALIDATIONS = 10
 """how often a run looks at its validation slices"""
+VALIDATION_SLICES = 32
+"""and at how many of each modality, evenly spaced: it watches training, it does not score it"""
 OnStep = Callable[[int, StepResult], None]
 
 
@@ -188,7 +190,7 @@ def validate(method: Method, batches: BatchSource, device: torch.device, precisi
     """`validation/<modality>`: mean Dice over classes on the validation slices of each labelled modality, pooled."""
     method.eval()
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    for batch in batches.validation():
+    for batch in batches.validation(VALIDATION_SLICES):
         for modality, slices in to_device(batch, device).items():
             if slices.label is not None and modality in method.problem.labelled:
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

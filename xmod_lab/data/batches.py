@@ -185,11 +185,16 @@ class BatchSource:
         """The slices of given rows of `modality`, not augmented."""
         return self._slices(modality, np.asarray(rows), None)[modality]
 
-    def validation(self) -> Iterator[dict[str, Slices]]:
-        """All slices of the validation patients, in order, not augmented; a modality that has run out is left out."""
+    def validation(self, limit: int | None = None) -> Iterator[dict[str, Slices]]:
+        """The slices of the validation patients, in order, not augmented; a modality that has run out is left out.
+
+        `limit` takes only so many of each modality, evenly spaced over patients and slices.
+        """
         rows = {m: self.prepared.rows(m, "val") for m in self.modalities}
         if self._paired and all(len(r) for r in rows.values()):
             rows = self._common(rows)
+        if limit is not None:
+            rows = {m: r[np.linspace(0, len(r) - 1, min(limit, len(r))).astype(int)] for m, r in rows.items()}
         share = math.ceil(self.batch_size / len(self.modalities))
         for start in range(0, max(map(len, rows.values())), share):
             batch: dict[str, Slices] = {}
