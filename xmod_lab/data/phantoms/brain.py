@@ -33,7 +33,7 @@ VENTRICLE, PALLIDUM = 6, 7
 BRAIN_TISSUES = {
     OUTSIDE: Tissue(1000, 50, 0.0),
     CSF: Tissue(4070, 1200, 1.00, hu=8),
-    GREY: Tissue(1188, 95, 0.82, hu=38),
+    GREY: Tissue(1188, 100, 0.82, hu=38),
     WHITE: Tissue(656, 72, 0.70, hu=29),
     NUCLEUS: Tissue(1000, 84, 0.78, hu=38),
     STEM: Tissue(760, 78, 0.73, hu=31),
@@ -223,7 +223,7 @@ def white_matter_lesions(brain: Brain, rng: np.random.Generator, load: float) ->
                 5.0,
                 float(rng.uniform(0.35, 0.8) * (0.4 + 0.6 * load)),
             )
-    for _ in range(int(4 + 26 * load)):
+    for _ in range(int(6 + 50 * load)):
         at = (rng.choice((-1, 1)) * rng.uniform(16, 44), rng.uniform(-55, 50), rng.uniform(0, 48))
-        add(ellipsoid(at, rng.uniform(2.5, 8.0, 3), rng.uniform(-40, 40, 3)), 3.0, float(rng.uniform(0.5, 1.0)))
+        add(ellipsoid(at, rng.uniform(2.5, 6.0, 3), rng.uniform(-40, 40, 3)), 3.0, float(rng.uniform(0.5, 1.0)))
     return found

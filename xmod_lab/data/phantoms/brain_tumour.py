@@ -32,12 +32,12 @@ NECROSIS, SOLID, OEDEMA, ENHANCING, LESION, MENINGES, VESSEL = range(10, 17)
 LABELS = {NECROSIS: 1, SOLID: 1, OEDEMA: 2, ENHANCING: 4}
 
 TISSUES = BRAIN_TISSUES | {
-    NECROSIS: Tissue(2400, 260, 0.95),
-    SOLID: Tissue(1650, 125, 0.87),
-    OEDEMA: Tissue(1550, 150, 0.87),
-    ENHANCING: Tissue(1550, 120, 0.87, agent=0.55),
+    NECROSIS: Tissue(2200, 300, 0.95),
+    SOLID: Tissue(1650, 150, 0.87),
+    OEDEMA: Tissue(1640, 172, 0.87),
+    ENHANCING: Tissue(1600, 138, 0.87, agent=0.55),
     LESION: Tissue(1250, 150, 0.86),
-    MENINGES: Tissue(420, 70, 0.80, agent=0.15),
+    MENINGES: Tissue(420, 125, 0.80, agent=0.15),
     VESSEL: Tissue(1441, 290, 0.25, agent=1.6),
 }
 """1.5 T. Tumour and oedema: Bottomley et al. 1987 (doi 10.1118/1.596111) and Just and Thelen 1988 (doi
@@ -54,7 +54,7 @@ MODALITIES = tuple(SEQUENCES)
 
 def _place(rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Centre (mm) and radius (mm) of the tumour core: in the white matter of one hemisphere."""
-    radius = float(rng.uniform(13, 23))
+    radius = float(rng.uniform(15, 24))
     side, front, up = rng.choice((-1, 1)), rng.uniform(-45, 44), rng.uniform(-6, 40)
     out = rng.uniform(20, 46) * np.sqrt(max(1 - (front / 90) ** 2 - ((up - 5) / 75) ** 2, 0.3))
     return np.array([side * max(out, 17.0), front, up]), radius
@@ -72,9 +72,9 @@ def _tumour(streams: Streams, brain: Brain, centre: np.ndarray, radius: float) -
     spread = rng.uniform(10, 22)
     swelling = r - radius - spread + 8.0 * space.noise(rng, 18.0) + 2.0 * fine
     brain_only = (brain.depth > 0) & ~np.isin(tissue, (OUTSIDE, VENTRICLE))
-    parenchyma = np.isin(tissue, (WHITE, STEM)) | ((swelling < -9) & np.isin(tissue, (GREY, NUCLEUS, PALLIDUM)))
+    parenchyma = np.isin(tissue, (WHITE, STEM)) | ((swelling < -7) & np.isin(tissue, (GREY, NUCLEUS, PALLIDUM)))
     tissue[(swelling < 0) & parenchyma & brain_only] = OEDEMA
-    share = np.clip(0.74 - swelling / 30.0 + 0.20 * space.noise(rng, 9.0), 0.5, 1.0).astype(np.float32)
+    share = np.clip(0.84 - swelling / 40.0 + 0.16 * space.noise(rng, 9.0), 0.6, 1.0).astype(np.float32)
     patchy = np.where(tissue == OEDEMA, 1 - share, np.float32(0))
     inside = (core < 0) & brain_only & ~((core > -2.5) & (tissue == CSF))
     rim = rng.uniform(2.5, 5.5) + 2.2 * space.noise(rng, 9.0)
@@ -88,7 +88,7 @@ def _tumour(streams: Streams, brain: Brain, centre: np.ndarray, radius: float) -
 def _confounders(streams: Streams, brain: Brain) -> list[Mix]:
     """What looks like oedema or tumour to a threshold: ageing white matter, remnants of the meninges, vessels."""
     rng, c = streams("confounders"), brain.canvas
-    load = float(rng.uniform(0.5, 1.0))
+    load = float(rng.uniform(0.15, 0.7))
     found = [Mix(box, LESION, weight) for box, weight in white_matter_lesions(brain, rng, load)]
     skin = c.space.noise(rng, 14.0)
     remnant = (brain.depth < 1.2 + 0.5 * skin) & (brain.depth > -1.0) & (skin > rng.uniform(0.2, 0.9))
@@ -115,7 +115,7 @@ def generate(streams: Streams, index: int) -> Subject:
     for name, sequence in SEQUENCES.items():
         signal = SPACE.mean(signal_of(TISSUES, sequence, tissue, mixes) * texture)
         scan = physics.mr_scan(
-            signal, SPACE, streams(name), snr=float(streams(name + "/snr").uniform(18, 30)), bias=0.25
+            signal, SPACE, streams(name), snr=float(streams(name + "/snr").uniform(18, 30)), bias=0.24
         )
         images[name] = np.where(mask, np.maximum(scan, 1), 0).astype(np.int16)
     seg = SPACE.vote(label[tissue], (1, 2, 4)) * mask
