@@ -40,8 +40,9 @@ BRAIN_TISSUES = {
     VENTRICLE: Tissue(4070, 1500, 1.00, hu=6),
     PALLIDUM: Tissue(800, 70, 0.74, hu=40),
 }
-"""1.5 T. T1: Rooney et al. 2007 (doi 10.1002/mrm.21122); T2: Stanisz et al. 2005 (doi 10.1002/mrm.20605), that of
-fluid lowered for flow; proton density: Tofts, Quantitative MRI of the Brain, 2003. Rounded. HU: usual values."""
+"""1.5 T, after T1 of Rooney et al. 2007 (doi 10.1002/mrm.21122) and T2 of Stanisz et al. 2005 (doi 10.1002/mrm.20605),
+rounded; the T2 of fluid is lowered for flow, that of grey matter raised within its spread; proton density: Tofts,
+Quantitative MRI of the Brain, 2003; HU: usual values."""
 
 
 @dataclass

@@ -40,9 +40,9 @@ TISSUES = BRAIN_TISSUES | {
     MENINGES: Tissue(420, 125, 0.80, agent=0.15),
     VESSEL: Tissue(1441, 290, 0.25, agent=1.6),
 }
-"""1.5 T. Tumour and oedema: Bottomley et al. 1987 (doi 10.1118/1.596111) and Just and Thelen 1988 (doi
-10.1148/radiology.169.3.3187000), taken from the upper
-half of their ranges; blood: Stanisz et al. 2005, its proton density lowered for flow void."""
+"""1.5 T. Tumour and oedema: chosen for this phantom, of the order reviewed by Bottomley et al. 1987 (doi
+10.1118/1.596111), so that the tumour can be told apart in every modality; blood: Stanisz et al. 2005 (doi
+10.1002/mrm.20605), its proton density lowered for flow void."""
 
 SEQUENCES = {
     "T1": lambda t: physics.spin_echo(t, 550, 12),

@@ -59,8 +59,8 @@ TISSUES = {
     SPLEEN: Tissue(1057, 79, 0.85, agent=0.3),
     BOWEL: Tissue(1300, 110, 0.9, agent=0.15),
 }
-"""1.5 T. Myocardium, blood, muscle: Stanisz et al. 2005 (doi 10.1002/mrm.20605); fat: Bottomley et al. 1984 (doi
-10.1118/1.595535); infarct and oedema, rounded: Higgins et al., Am J Cardiol 52:184, 1983; others: de Bazelaire et al.
+"""1.5 T. Myocardium, blood, muscle: Stanisz et al. 2005 (doi 10.1002/mrm.20605); fat: after Bottomley
+et al., Med Phys 11:425, 1984; infarct and oedema: chosen, longer than healthy muscle; others: de Bazelaire et al.
 2004 (doi 10.1148/radiol.2303021331). Uptake: chosen so that late T1 is about 450 ms in healthy and 230 ms in scarred
 muscle and 340 ms in blood."""
 

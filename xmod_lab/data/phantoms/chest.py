@@ -22,7 +22,7 @@ CHEST_TISSUES = {
     CORD: Tissue(900, 80, 0.80, hu=35),
 }
 """1.5 T. Muscle and blood: Stanisz et al. 2005 (doi 10.1002/mrm.20605); fat, marrow, liver: de Bazelaire et al. 2004
-(doi 10.1148/radiol.2303021331); lung: Hatabu et al. 1999; HU: usual radiological values."""
+(doi 10.1148/radiol.2303021331); lung: chosen; HU: usual radiological values."""
 
 
 def paint_chest(c: Canvas, rng: np.random.Generator) -> None:
