@@ -112,7 +112,8 @@ def summary(csv: Path) -> str:
     own = rows[(rows["network"] == rows["tested"]) | (rows["method"] != "unet_individual")]
     runs = own.groupby([*RUN, "tested"], sort=False)["dice"].mean().reset_index()
     lines = []
-    for (key, task, method, variant, tested), part in runs.groupby([*RUN[:4], "tested"], sort=False):
+    for names, part in runs.groupby([*RUN[:4], "tested"], sort=False):
+        key, task, method, variant, tested = map(str, names)
         spread = f" ± {part['dice'].std(ddof=1):.2f}" if len(part) > 1 else ""
         named = method + ("" if variant == "default" else f" ({variant.removeprefix('default,')})")
         lines.append(
