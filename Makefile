@@ -59,7 +59,7 @@ $(INSTALLED):
 	echo "$(SUM)" > $(INSTALLED)
 
 lab: $(INSTALLED)
-	@for key in $(PHANTOMS); do $(LAB) data make $$key --jobs $(JOBS); done
+	@for key in $(PHANTOMS); do $(LAB) data make $$key --subjects 12 --jobs $(JOBS); done
 	$(LAB) series run --profile smoke --jobs $(JOBS)
 
 # One thread a worker: two workers with two threads each on two cores run five times slower.
