@@ -7,7 +7,7 @@ A method is an nn.Module with a frozen config. It offers `stages` and `training_
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -79,6 +79,13 @@ class Stage:
     schedules: dict[str, Callable[[float], float]] = field(default_factory=dict)
     trained: tuple[str, ...] = ()
     derive: dict[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+
+
+def adam(
+    parameters: Iterable[nn.Parameter], rate: float, betas: tuple[float, float] = (0.9, 0.999), decay: float = 0.0
+) -> torch.optim.Adam:
+    """Adam in its fused form: on a CPU a step of the lesson's U-Nets takes about three quarters of the time."""
+    return torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=True)
 
 
 class Update(Protocol):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from xmod_lab.losses.segmentation import dice_cross_entropy
 from xmod_lab.maps import Map
-from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update
+from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam
 from xmod_lab.models.unet import UNet
 
 SHARED = "all"
@@ -64,7 +64,7 @@ class UNetBaseline(Method):
         return tuple(self.networks) if self.config.individual else ()
 
     def stages(self) -> list[Stage]:
-        optimiser = torch.optim.Adam(self.parameters(), self.config.rate, foreach=True)
+        optimiser = adam(self.parameters(), self.config.rate)
         return [Stage("segmentation", 1.0, {"segmenter": optimiser}, {"segmenter": lambda t: (1 - 0.9 * t) ** 0.9})]
 
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
