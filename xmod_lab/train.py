@@ -56,12 +56,22 @@ class Update:
             optimiser.zero_grad(set_to_none=True)
 
 
-def _average(gradients: list[Tensor]) -> None:
-    flat = torch.cat([g.reshape(-1) for g in gradients])  # one message instead of one a tensor
+def _average(tensors: list[Tensor]) -> None:
+    """Replace each by its mean over the processes."""
+    if not tensors:
+        return
+    flat = torch.cat([t.reshape(-1) for t in tensors])  # one message instead of one a tensor
     torch.distributed.all_reduce(flat)
     flat /= dev.world()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def _running_statistics(method: Method) -> Iterator[Tensor]:
+    """Running means and variances of batch normalisation: each process sees its own slices, all must end with one."""
+    for name, buffer in method.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            yield buffer
 
 
 def stage_ends(stages: list[Stage], steps: int) -> list[int]:
@@ -172,6 +182,8 @@ def fit(
         torch.manual_seed(seed_of(seed, "torch", step, dev.rank()))  # dropout and whatever else a method draws
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             result = method.training_step(to_device(batches.draw(step), device), clock, update)
+        if dev.world() > 1:
+            _average(list(_running_statistics(method)))
         record: dict[str, Any] = {"step": step, "stage": stage.name, **result.losses}
         due = (step + 1) * VALIDATIONS // steps > step * VALIDATIONS // steps
         if due and callable(getattr(method, "segment", None)):

@@ -97,9 +97,13 @@ class Modality(_Strict):
 
 
 class Split(_Strict):
-    """Split by patient: fold f tests on part f of `folds` of the shuffled patients; `val` of the rest validates."""
+    """Split by patient: fold f tests on part f of `folds` of the shuffled patients; `val` of the rest validates.
+
+    disjoint: each fold is a data set of its own, part f of the patients, and tests on a third of them (UAGAN).
+    """
 
     folds: int = Field(default=4, ge=2)
+    disjoint: bool = False
     val: float = Field(default=0.1, ge=0, lt=1)
     seed: int = 0
 

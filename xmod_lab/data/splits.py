@@ -12,6 +12,8 @@ from xmod_lab.data.manifest import Dataset, Task
 from xmod_lab.errors import LabError
 from xmod_lab.rng import numpy_rng
 
+THIRD = 3
+"""one of so many patients of a disjoint data set is tested"""
 ENOUGH = 2
 """training patients that each modality needs; with fewer a run is a demonstration"""
 
@@ -39,6 +41,9 @@ def split(data: Dataset, task: Task, fold: int, available: dict[str, list[str]])
     for modality in {*task.modalities, *task.tested}:
         if not available.get(modality):
             raise LabError(f"no patient has modality {modality!r}", where=f"data set {data.key}")
+    if task.split.disjoint:
+        mine = set(_shuffled_alike(data, task, available)[fold::folds])
+        available = {m: [p for p in names if p in mine] for m, names in available.items()}
     test = _test_patients(data, task, fold, available)
     rest = {m: [p for p in available[m] if p not in set(test)] for m in task.modalities}
     deal = task.one_modality_per_patient and data.relation != "independent" and task.draw == "unpaired"
@@ -58,13 +63,19 @@ def _shuffled(names: list[str], *name: int | str) -> list[str]:
 
 
 def _test_patients(data: Dataset, task: Task, fold: int, available: dict[str, list[str]]) -> list[str]:
+    dealt = _shuffled_alike(data, task, available)
+    return dealt[::THIRD] if task.split.disjoint else dealt[fold :: task.split.folds]
+
+
+def _shuffled_alike(data: Dataset, task: Task, available: dict[str, list[str]]) -> list[str]:
+    """The tested patients in random order, those with the same modalities next to each other."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for patient in sorted({p for m in task.tested for p in available[m]}):
         groups.setdefault(tuple(m for m in sorted(available) if patient in available[m]), []).append(patient)
     dealt: list[str] = []
     for has, names in sorted(groups.items()):
         dealt += _shuffled(names, task.split.seed, "split", data.key, *has)
-    return dealt[fold::task.split.folds]
+    return dealt
 
 
 def _deal(data: Dataset, task: Task, rest: dict[str, list[str]]) -> dict[str, list[str]]:

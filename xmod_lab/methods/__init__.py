@@ -6,7 +6,11 @@ from typing import Any, NamedTuple
 
 from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
-from xmod_lab.methods.unet import TargetOnly, UNetBaseline
+from xmod_lab.methods.csa import CSA
+from xmod_lab.methods.fcn import FCNBaseline
+from xmod_lab.methods.uagan import UAGAN
+from xmod_lab.methods.ummkd import UMMKD
+from xmod_lab.methods.unet import MultiV4, TargetOnly, UNetBaseline
 
 
 class Entry(NamedTuple):
@@ -21,6 +25,9 @@ class Entry(NamedTuple):
 
 
 UNET_PAPER = "Ronneberger et al. 2015, as in UAGAN's repository"
+CSA_PAPER = "Chen et al., MICCAI 2020"
+JOINT_HEART = ("cardiac_mr", "joint")
+JOINT_BRAIN = ("brain_tumour", "uagan")
 
 METHODS: dict[str, Entry] = {
     "unet_individual": Entry(
@@ -33,6 +40,18 @@ METHODS: dict[str, Entry] = {
     "target_only": Entry(
         TargetOnly, {}, "U-Net of the target with its labels: upper bound", UNET_PAPER, ("brain_tumour", "t1_to_t2")
     ),
+    "multi_v4": Entry(
+        MultiV4, {}, "a U-Net a modality, deepest layers shared", "Valindria et al., WACV 2018", JOINT_BRAIN
+    ),
+    "uagan": Entry(UAGAN, {}, "segmentation helped by translation", "Yuan et al., MICCAI 2019", JOINT_BRAIN),
+    "fcn_single": Entry(FCNBaseline, {"sharing": "none"}, "an FCN a modality", CSA_PAPER, JOINT_HEART),
+    "fcn_joint": Entry(FCNBaseline, {"sharing": "all"}, "one FCN for all modalities", CSA_PAPER, JOINT_HEART),
+    "msbn": Entry(
+        FCNBaseline, {}, "one FCN, a batch normalisation a modality", "Karani et al., MICCAI 2018", JOINT_HEART
+    ),
+    "affinity": Entry(CSA, {"by_class": False}, "CSA without classes", CSA_PAPER, JOINT_HEART),
+    "csa": Entry(CSA, {}, "class-specific affinity agrees across modalities", CSA_PAPER, JOINT_HEART),
+    "ummkd": Entry(UMMKD, {}, "soft confusions agree across modalities", "Dou et al., IEEE TMI 2020", JOINT_HEART),
 }
 
 

@@ -4,18 +4,21 @@
 `unet_joint`       one network for all of them
 `source_only`      one network that sees the labelled modality alone: the lower bound of adaptation
 `target_only`      the same on the unlabelled modality with its labels: the upper bound, not an adaptation method
+`multi_v4`         encoder and decoder for each modality, the deepest layers shared (Valindria et al., WACV 2018)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from xmod_lab.losses.segmentation import dice_cross_entropy
+from xmod_lab.losses.segmentation import cross_entropy, soft_dice
 from xmod_lab.maps import Map
 from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam
+from xmod_lab.models.multi_stream import MultiStream
 from xmod_lab.models.unet import UNet
 
 SHARED = "all"
@@ -26,7 +29,8 @@ class UNetConfig:
     """width: channels of the first level; individual: a network a modality; rate: Adam's learning rate.
 
     foreground_weight: weight of each foreground class in the cross-entropy against 1 - foreground_weight for the
-    background, 0.5 for none; UAGAN's code uses 0.98. augment: none, standard, or strong (gamma and inversion).
+    background, 0.5 for none; UAGAN's code uses 0.98. dice: add the soft Dice (UAGAN's code has cross-entropy alone).
+    augment: none, standard, or strong (gamma and inversion).
     """
 
     width: int = 16
@@ -34,25 +38,28 @@ class UNetConfig:
     rate: float = 1e-3
     dropout: float = 0.5
     foreground_weight: float = 0.5
+    dice: bool = True
     augment: str = "standard"
 
 
 class UNetBaseline(Method):
     """Supervised U-Net(s): minimise soft Dice + cross-entropy on every labelled modality, mean over modalities."""
 
-    Config = UNetConfig
+    Config: ClassVar[type] = UNetConfig
     config: UNetConfig
     class_weight: Tensor | None
 
     def __init__(self, config: UNetConfig, problem: Problem):
         super().__init__(config, problem)
-        names = problem.labelled if config.individual else (SHARED,)
-        self.networks = nn.ModuleDict(
-            {n: UNet(problem.channels, problem.n_classes, config.width, config.dropout) for n in names}
-        )
+        self.networks = nn.ModuleDict(self._networks())
         foreground = config.foreground_weight
         weight = torch.tensor([1 - foreground] + [foreground] * len(problem.classes))
         self.register_buffer("class_weight", None if foreground == 0.5 else weight, persistent=False)
+
+    def _networks(self) -> dict[str, nn.Module]:
+        config, problem = self.config, self.problem
+        names = problem.labelled if config.individual else (SHARED,)
+        return {n: UNet(problem.channels, problem.n_classes, config.width, config.dropout) for n in names}
 
     def network(self, modality: str) -> UNet:
         """The U-Net that segments `modality`: its own, or the shared one."""
@@ -73,7 +80,9 @@ class UNetBaseline(Method):
             slices = batch[modality]
             assert slices.label is not None
             logits = self.segment(slices.image, modality)
-            losses[modality] = dice_cross_entropy(logits.float(), slices.label, self.class_weight)
+            losses[modality] = cross_entropy(logits.float(), slices.label, self.class_weight)
+            if self.config.dice:
+                losses[modality] = losses[modality] + soft_dice(logits, slices.label)
         total = torch.stack(list(losses.values())).mean()
         update(total, "segmenter")
         return StepResult({"total": total.item()} | {f"segmentation/{m}": v.item() for m, v in losses.items()})
@@ -87,14 +96,42 @@ class UNetBaseline(Method):
         """Class probabilities (`stack`) and their entropy in bits over log2 of the class count (`mask`, 0 to 1)."""
         found = {}
         for modality, slices in batch.items():
-            p = self.segment(
-                slices.image, modality if modality in self.networks else next(iter(self.networks))
-            ).softmax(1)
+            known = modality if modality in self.problem.labelled else self.problem.labelled[0]
+            p = self.segment(slices.image, known).float().softmax(1)
             entropy = -(p * p.clamp_min(1e-12).log()).sum(1) / torch.log(torch.tensor(float(p.shape[1])))
             names = ("background", *self.problem.classes)
             found[f"probability/{modality}"] = Map("stack", p, modality, "head", (0.0, 1.0), names=names)
             found[f"entropy/{modality}"] = Map("mask", entropy.clamp(0, 1), modality, "head", (0.0, 1.0))
         return found
+
+
+@dataclass(frozen=True)
+class MultiV4Config(UNetConfig):
+    """share_from: first encoder level that all modalities share; 4 shares the centre alone."""
+
+    share_from: int = 3
+
+
+class MultiV4(UNetBaseline):
+    """A stream for each modality, the deepest layers one; all modalities' losses in one step.
+
+    Where the sharing begins is not stated: "last layers" is read as the last encoder level and the centre.
+    """
+
+    Config = MultiV4Config
+    config: MultiV4Config
+
+    def _networks(self) -> dict[str, nn.Module]:
+        config, problem = self.config, self.problem
+        return {
+            SHARED: MultiStream(
+                problem.labelled, problem.channels, problem.n_classes, config.width, config.share_from, config.dropout
+            )
+        }
+
+    def segment(self, image: Tensor, modality: str) -> Tensor:
+        """(b, k, h, w) -> logits (b, c, h, w) by the stream of `modality`."""
+        return self.networks[SHARED](image, modality)
 
 
 class TargetOnly(UNetBaseline):

@@ -1,0 +1,39 @@
+"""Adversarial losses: pure functions of a critic's scores, and the gradient penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def wasserstein_critic(real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
+    r""":math:`\mathbb E[D(x')] - \mathbb E[D(x)]`, minimised by the critic; unbounded (Arjovsky et al. 2017)."""
+    return fake.float().mean() - real.float().mean()
+
+
+def wasserstein_generator(fake: Tensor) -> Float[Tensor, ""]:
+    r""":math:`-\mathbb E[D(x')]`, minimised by the generator; unbounded."""
+    return -fake.float().mean()
+
+
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor],
+    real: Float[Tensor, "b c h w"],
+    fake: Float[Tensor, "b c h w"],
+    share: Float[Tensor, " b"] | None = None,
+) -> Float[Tensor, ""]:
+    r""":math:`\mathbb E (\lVert \nabla_{\hat x} D(\hat x) \rVert_2 - 1)^2`, >= 0 (Gulrajani et al. 2017).
+
+    :math:`\hat x` lies between a real and a generated image, at `share` of the way to the real one (drawn uniformly if
+    not given). The norm is of each sample's whole gradient. Computed in float32: under autocast the second derivative
+    loses the digits that it is about.
+    """
+    with torch.autocast(real.device.type, enabled=False):
+        t = torch.rand(len(real), device=real.device) if share is None else share
+        t = t.view(-1, 1, 1, 1)
+        between = (t * real.float() + (1 - t) * fake.detach().float()).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+        return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
