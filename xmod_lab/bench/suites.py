@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from xmod_lab.errors import LabError
 from xmod_lab.methods import METHODS
 from xmod_lab.runs import RunSpec
 
 SEEDS = (0, 1, 2)
+FOLDS = (0, 1, 2)
 ADAPTATION = (
     ("brain_tumour", "t1_to_t2"),
     ("whole_heart", "mr_to_ct"),
     ("cardiac_mr", "bssfp_to_lge"),
     ("abdomen", "ct_to_t2w"),
 )
+HEARTS = (("cardiac_mr", "joint"), ("whole_heart", "joint"))
+CSA_SYSTEMS = ("fcn_single", "ummkd", "fcn_joint", "msbn", "affinity", "csa")
+UNETS = ("unet_individual", "unet_joint", "multi_v4")
+WEIGHTED = (("dice", False), ("foreground_weight", 0.98))
+"""UAGAN's loss of segmentation, for the systems in its table: weighted cross-entropy without Dice"""
 
 
 def smoke() -> list[RunSpec]:
@@ -45,14 +54,78 @@ def real() -> list[RunSpec]:
     return [RunSpec("source_only", "lgg", "flair_alone", "lesson", fold=f) for f in range(4)]
 
 
-def suite(name: str) -> list[RunSpec]:
-    """The runs of a suite. Raises LabError listing the known ones."""
-    suites = {
+def variants(method: str, names: Sequence[str], dataset: str, task: str, profile: str, **more: Any) -> list[RunSpec]:
+    """Ablations of a method by name, as run specs."""
+    ablations = METHODS[method].cls.ablations
+    return [
+        RunSpec(method, dataset, task, profile, settings=tuple(sorted(ablations[n].items())), **more) for n in names
+    ]
+
+
+def csa(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """CSA's six systems on both hearts (its Tables 1-3)."""
+    return [RunSpec(m, *heart, profile, seed=s) for heart in HEARTS for m in CSA_SYSTEMS for s in seeds]
+
+
+def csa_ablations(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """What the claims C1, C4 and C5 vary: layer pair, printed form, weight; and two or four patients a modality."""
+    names = ("far", "late", "literal", "weight-5", "weight-50")
+    few = [
+        RunSpec(m, "cardiac_mr", task, profile, seed=s)
+        for task in ("joint_2", "joint_4")
+        for m in ("fcn_single", "msbn", "csa")
+        for s in seeds
+    ]
+    near = [RunSpec("csa", *HEARTS[0], profile, seed=s) for s in seeds]
+    return near + [v for s in seeds for v in variants("csa", names, *HEARTS[0], profile, seed=s)] + few
+
+
+def uagan(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """UAGAN, its comparison systems and ablations on three disjoint data sets (its Table 1)."""
+    found = []
+    for fold in FOLDS:
+        for seed in seeds:
+            place: dict[str, Any] = {
+                "dataset": "brain_tumour",
+                "task": "uagan",
+                "profile": profile,
+                "fold": fold,
+                "seed": seed,
+            }
+            found += [RunSpec(m, settings=WEIGHTED, **place) for m in UNETS]
+            found.append(RunSpec("uagan", **place))
+            found += variants("uagan", ("fuse", "trans", "atten"), **place)
+    return found
+
+
+def joint_real(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """Both papers' systems on the real glioma patients, three-fold cross-validation."""
+    return [
+        RunSpec(m, "lgg", "uagan", profile, fold=f, seed=s, settings=WEIGHTED if m in UNETS else ())
+        for f in FOLDS
+        for m in (*UNETS, "uagan", "fcn_joint", "msbn", "csa")
+        for s in seeds
+    ]
+
+
+def suites() -> dict[str, Callable[[], list[RunSpec]]]:
+    """Every suite by name. The lesson runs one seed of each grid (the baselines three), study three."""
+    grids = {"csa": csa, "csa-ablations": csa_ablations, "uagan": uagan, "joint-real": joint_real}
+    found: dict[str, Callable[[], list[RunSpec]]] = {
         "smoke": smoke,
         "lesson": lambda: baselines("lesson"),
         "study": lambda: baselines("study"),
         "real": real,
     }
-    if name not in suites:
-        raise LabError(f"no suite {name!r}", mend=f"known: {', '.join(suites)}")
-    return suites[name]()
+    for name, grid in grids.items():
+        found[f"{name}-lesson"] = lambda grid=grid: grid("lesson", SEEDS[:1])  # type: ignore[misc]
+        found[f"{name}-study"] = lambda grid=grid: grid("study", SEEDS)  # type: ignore[misc]
+    return found
+
+
+def suite(name: str) -> list[RunSpec]:
+    """The runs of a suite. Raises LabError listing the known ones."""
+    known = suites()
+    if name not in known:
+        raise LabError(f"no suite {name!r}", mend=f"known: {', '.join(known)}")
+    return known[name]()

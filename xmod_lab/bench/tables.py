@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab import paths
+from xmod_lab.bench.health import problems
+from xmod_lab.bench.page import grid_of, page
+from xmod_lab.bench.patients import patient_rows
 from xmod_lab.bench.suites import suite
 from xmod_lab.errors import LabError
-from xmod_lab.files import atomic_file, read_json, write_json
+from xmod_lab.files import atomic_file, read_json, write_json, write_text
 from xmod_lab.runs import Run
 
 if TYPE_CHECKING:
@@ -74,6 +77,8 @@ def report(name: str, out: Path | None = None) -> str:
 def record(name: str, folder: Path) -> Path:
     """Write ``<name>.csv`` (`suite_rows`) and ``<name>.json`` (provenance of its runs) to `folder`; returns the CSV.
 
+    A suite that answers claims (`bench.claims`) gets ``<name>-patients.csv`` and the page ``<name>.md`` beside them.
+
     Raises LabError if a run of the suite is missing: a record is whole.
     """
     rows = suite_rows(name)
@@ -83,6 +88,10 @@ def record(name: str, folder: Path) -> Path:
     with atomic_file(folder / f"{name}.csv") as temporary:
         rows.round(5).to_csv(temporary, index=False)
     write_json(folder / f"{name}.json", provenance(runs))
+    if grid_of(name):
+        with atomic_file(folder / f"{name}-patients.csv") as temporary:
+            patient_rows(name).round(5).to_csv(temporary, index=False)
+        write_text(folder / f"{name}.md", page(name, folder))
     return folder / f"{name}.csv"
 
 
@@ -98,6 +107,7 @@ def provenance(runs: list[Run]) -> dict[str, Any]:
     found["precision"] = sorted({s["precision"] for s in scores})
     found["training_seconds"] = round(sum(s["seconds"] for s in scores))
     found["longest_run_seconds"] = round(max(s["seconds"] for s in scores))
+    found["problems"] = {f"{run.spec}": "; ".join(bad) for run in runs if (bad := problems(run))}
     found["peak_memory_mb"] = max(s["peak_memory_mb"] for s in scores)
     return found
 

@@ -100,10 +100,12 @@ class Split(_Strict):
     """Split by patient: fold f tests on part f of `folds` of the shuffled patients; `val` of the rest validates.
 
     disjoint: each fold is a data set of its own, part f of the patients, and tests on a third of them (UAGAN).
+    most: training patients that each modality keeps, to learn from few; those of 2 are among those of 4.
     """
 
     folds: int = Field(default=4, ge=2)
     disjoint: bool = False
+    most: int | None = Field(default=None, ge=2)
     val: float = Field(default=0.1, ge=0, lt=1)
     seed: int = 0
 

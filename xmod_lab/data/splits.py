@@ -49,6 +49,7 @@ def split(data: Dataset, task: Task, fold: int, available: dict[str, list[str]])
     deal = task.one_modality_per_patient and data.relation != "independent" and task.draw == "unpaired"
     owned = _deal(data, task, rest) if deal else rest
     train, val = _validation(data, task, owned)
+    train = {m: sorted(_shuffled(p, task.split.seed, "most", data.key, m)[: task.split.most]) for m, p in train.items()}
     whole = {p for names in train.values() for p in names}
     if (any(len(names) < ENOUGH for names in train.values()) or len(whole) < len(train)
             or any(not set(available[m]) & set(test) for m in task.tested)):

@@ -1,0 +1,159 @@
+"""What CSA, UAGAN and UMMKD claim, as paired comparisons over patients, each with a verdict.
+
+A difference is method minus the other, by patient, mean over structures and seeds. "Direction seen" on phantoms, and
+"reproduced" on patients, if the bootstrap interval of the mean excludes zero on the claimed side; "not seen" if it
+excludes zero on the other side; "cannot tell" if it includes zero, or if one of the two did not train.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xmod_lab.bench.patients import NAMES, by_patient
+from xmod_lab.evaluate.statistics import bootstrap_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEART = {"LGE": "cardiac_mr", "bSSFP": "cardiac_mr", "CT": "whole_heart", "MR": "whole_heart"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`method` against `other` in `metric` on `modality`. sign: +1 if the paper says higher.
+
+    published: its difference, in points (per cent) or the metric's unit; None where the paper gives no number.
+    """
+
+    key: str
+    method: str
+    other: str
+    modality: str
+    metric: str = "dice"
+    sign: int = 1
+    published: float | None = None
+    dataset: str = "brain_tumour"
+    task: str = "uagan"
+
+
+def _over(key: str, method: str, other: str, published: Mapping[str, float | None], **more: Any) -> list[Claim]:
+    return [Claim(key, method, other, m, published=p, **more) for m, p in published.items()]
+
+
+def _hearts(key: str, method: str, other: str, published: Mapping[str, float], sign: int = 1) -> list[Claim]:
+    return [Claim(key, method, other, m, "dice", sign, p, HEART[m], "joint") for m, p in published.items()]
+
+
+UAGAN = [
+    *_over("U1", "uagan", "unet_joint", {"FLAIR": 3.4, "T2": 3.5}),
+    *_over("U2", "uagan", "unet_individual", {"FLAIR": 1.3, "T2": 4.3}),
+    *_over("U2", "uagan", "unet_individual", {"T1Gd": -4.2}, sign=-1),
+    *_over("U3", "uagan", "unet_joint", {"FLAIR": 9.5, "T2": 10.4}, metric="precision"),
+    *_over("U3", "uagan", "unet_joint", {"FLAIR": -1.08}, metric="assd_pooled", sign=-1),
+    *_over("U3", "uagan", "unet_joint", {"FLAIR": -3.8}, metric="sensitivity", sign=-1),
+    *_over("U4", "uagan", "uagan (atten)", {"FLAIR": 0.17, "T2": 1.49}),
+    *_over("U4", "uagan", "uagan (trans)", {"FLAIR": 0.88, "T2": 0.56}),
+    *_over("U4", "uagan", "uagan (fuse)", {"FLAIR": 0.88, "T2": 1.22}),
+    *_over("U5", "unet_joint", "unet_individual", {"T1Gd": -4.0, "FLAIR": -2.1}, sign=-1),
+    *_over("U5", "unet_joint", "unet_individual", {"T2": 0.8}),
+]
+"""Differences of UAGAN's Table 1"""
+CSA = [
+    *_hearts("C1", "csa", "msbn", {"LGE": 1.94, "bSSFP": 0.30, "CT": 0.63, "MR": 0.23}),
+    *_hearts("C1", "csa", "affinity", {"LGE": 1.28, "bSSFP": 0.15, "CT": 0.69, "MR": 2.06}),
+    *_hearts("C2", "msbn", "fcn_joint", {"LGE": -0.20, "bSSFP": 0.63, "CT": 1.09, "MR": 2.43}),
+    *_hearts("C3", "affinity", "msbn", {"MR": -1.83}, sign=-1),
+    *_hearts("C5", "csa", "fcn_single", {"LGE": 1.99, "bSSFP": 1.03, "CT": 1.05, "MR": 1.23}),
+    *_hearts("C5", "msbn", "fcn_single", {"LGE": 0.05, "bSSFP": 0.73, "CT": 0.42, "MR": 1.00}),
+    *_hearts("K1", "ummkd", "msbn", {"LGE": 0.25, "bSSFP": 0.01, "CT": -0.74, "MR": -0.25}),
+    *_hearts("K1", "ummkd", "fcn_joint", {"LGE": 0.05, "bSSFP": 0.64, "CT": 0.35, "MR": 2.18}),
+    *_hearts("K1", "ummkd", "fcn_single", {"LGE": 0.30, "bSSFP": 0.74, "CT": -0.32, "MR": 0.75}),
+]
+"""Differences of CSA's Tables 1-3, mean over structures; K1's are CSA's own runs of UMMKD"""
+CSA_ABLATIONS = [
+    Claim(key, "csa", f"csa ({name})", m, dataset="cardiac_mr", task="joint")
+    for key, names in (("C1", ("literal",)), ("C4", ("far", "late")))
+    for name in names
+    for m in ("LGE", "bSSFP")
+] + [
+    Claim("C5", method, "fcn_single", m, dataset="cardiac_mr", task=task)
+    for task in ("joint_4", "joint_2")
+    for method in ("csa", "msbn")
+    for m in ("LGE", "bSSFP")
+]
+REAL = [
+    *_over("U1", "uagan", "unet_joint", {"FLAIR": 3.4, "T1Gd": -0.2, "T1": None}, dataset="lgg"),
+    *_over("U2", "uagan", "unet_individual", {"FLAIR": 1.3, "T1": None}, dataset="lgg"),
+    *_over("U2", "uagan", "unet_individual", {"T1Gd": -4.2}, sign=-1, dataset="lgg"),
+    *_over("U3", "uagan", "unet_joint", {"FLAIR": 9.5}, metric="precision", dataset="lgg"),
+    *_over("U3", "uagan", "unet_joint", {"FLAIR": -1.08}, metric="assd_pooled", sign=-1, dataset="lgg"),
+    *_over("U3", "uagan", "unet_joint", {"FLAIR": -3.8}, metric="sensitivity", sign=-1, dataset="lgg"),
+    *_over("C1", "csa", "msbn", {"FLAIR": None, "T1": None, "T1Gd": None}, dataset="lgg"),
+    *_over("C2", "msbn", "fcn_joint", {"FLAIR": None, "T1": None, "T1Gd": None}, dataset="lgg"),
+]
+CLAIMS = {"uagan": UAGAN, "csa": CSA, "csa-ablations": CSA_ABLATIONS, "joint-real": REAL}
+"""by grid (`bench.suites`), the profile left off"""
+
+
+def untrained(rows: pd.DataFrame, problems: Mapping[str, str]) -> dict[str, str]:
+    """Systems that do not count as trained and why, as ``dataset/task/system`` -> reason.
+
+    Trained: no health limit broken in any run (`problems`, keyed alike), and in some tested modality the interval of
+    the gain in Dice over the trivial answer, all background with its Dice of 0, lies above zero.
+    """
+    found = dict(problems)
+    for (key, task, system), part in by_patient(rows).groupby(["dataset", "task", "system"], sort=False):
+        lows = [bootstrap_interval(d["dice"].to_numpy())[0] for _, d in part.groupby("modality")]
+        if not max(lows) > 0:
+            found.setdefault(f"{key}/{task}/{system}", "no better than all background in any modality")
+    return found
+
+
+def verdicts(claims: Iterable[Claim], rows: pd.DataFrame, sick: Mapping[str, str], *, real: bool) -> pd.DataFrame:
+    """One row a claim that `rows` (`patient_rows`) can answer: n patients, difference, interval, verdict and reason.
+
+    sick: what `untrained` gives. Shares and their differences are in per cent.
+    """
+    import pandas as pd
+
+    values = by_patient(rows)
+    found = []
+    for claim in claims:
+        here = values[(values["dataset"] == claim.dataset) & (values["task"] == claim.task)]
+        here = here[here["modality"] == claim.modality]
+        wide = here.pivot_table(index=["fold", "patient"], columns="system", values=claim.metric)
+        line = {
+            "claim": claim.key,
+            "data set": f"{claim.dataset}/{claim.task}",
+            "tested on": claim.modality,
+            "metric": NAMES.get(claim.metric, claim.metric),
+            "comparison": f"{claim.method} - {claim.other}",
+            "published": "" if claim.published is None else f"{claim.published:+.2f}",
+        }
+        if absent := [s for s in (claim.method, claim.other) if s not in wide]:
+            found.append(line | {"n": 0, "difference": "", "interval": "", "verdict": "not run", "reason": absent[0]})
+            continue
+        scale = 1 if claim.metric == "assd_pooled" else 100
+        difference = ((wide[claim.method] - wide[claim.other]) * scale).dropna().to_numpy()
+        low, high = bootstrap_interval(difference)
+        both = {s: f"{claim.dataset}/{claim.task}/{s}" for s in (claim.method, claim.other)}
+        reason = next((f"{s}: {sick[place]}" for s, place in both.items() if place in sick), "")
+        found.append(
+            line
+            | {
+                "n": len(difference),
+                "difference": f"{difference.mean():+.2f}",
+                "interval": f"{low:+.2f} to {high:+.2f}",
+            }
+            | {"verdict": _verdict(claim.sign, low, high, reason, real), "reason": reason}
+        )
+    return pd.DataFrame(found)
+
+
+def _verdict(sign: int, low: float, high: float, reason: str, real: bool) -> str:
+    seen = "reproduced" if real else "direction seen"
+    if reason or not (low > 0 or high < 0):
+        return "cannot tell"
+    return seen if (low > 0) == (sign > 0) else "not seen"

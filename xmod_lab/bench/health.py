@@ -1,0 +1,99 @@
+"""Did a run train as it should? Numeric limits on its log, set before any recorded run was started.
+
+A run that breaks one counts as not trained: no table ranks it and no claim rests on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from xmod_lab.files import read_json
+from xmod_lab.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FALL = 0.8
+"""the segmentation loss of the last tenth over that of the first: at most"""
+MISSED = 0.5
+"""share of the structures of labelled modalities that a run misses: below"""
+FELT = 1e-6
+"""weighted affinity term over the segmentation loss, first tenth: at least. As printed it is far below"""
+DISTILLED = 0.5
+"""divergence between two modalities' soft confusions at the end, in nats: at most"""
+PENALTY = 0.5
+"""mean squared deviation of the critic's gradient norm from 1 at the end: at most"""
+TOLD = 0.5
+"""critic's cross-entropy of the modality of real images at the end over that of guessing: at most"""
+TAKEN = 0.8
+"""the same for translated images and the modality asked for: at most, or translation has not been learned"""
+RECONSTRUCTED = 0.15
+"""mean absolute difference of an image and its way there and back, range [-1, 1], at the end: at most"""
+CHANGED = 0.02
+"""mean absolute change by translation to another modality at the end: at least, or it copies its input"""
+
+
+def problems(run: Run) -> list[str]:
+    """What is wrong with a finished run, one short sentence each; empty if nothing is."""
+    import numpy as np
+
+    log = run.log()
+    config = read_json(run.folder / "config.json")["config"]
+    losses = log.select_dtypes("number").drop(columns="step")
+    losses = losses[[c for c in map(str, losses) if not c.startswith("validation/")]]
+    if bad := [c for c in losses if not np.isfinite(losses[c].dropna()).all()]:
+        return [f"{bad[0]} is not finite"]
+    tenth = max(1, len(log) // 10)
+    first, last = losses.head(tenth).mean(), losses.tail(tenth).mean()
+    found = []
+    parts = [c for c in map(str, losses) if c.startswith("segmentation")]
+    before, after = first[parts].mean(), last[parts].mean()
+    if not after <= FALL * before:
+        found.append(f"the segmentation loss fell to {after / before:.2f} of its beginning only, not {FALL}")
+    if (share := _missed(run)) >= MISSED:
+        found.append(f"{share:.0%} of the structures are missed")
+    terms: dict[str, Callable[[Any, Any], str]] = {  # each for runs that log its loss
+        "affinity": lambda f, _: _least("affinity over segmentation loss", f["affinity"] / before, FELT),
+        "distillation": lambda _, e: _most("divergence", e["distillation"] / config["weight"], DISTILLED),
+        "critic": lambda _, e: _adversarial(e, config, _modalities(run)),
+    }
+    found += [text for name, check in terms.items() if name in losses and (text := check(first, last))]
+    return found
+
+
+def _adversarial(last: pd.Series, config: dict[str, Any], count: int) -> str:
+    guess = math.log(count)
+    texts = [
+        _most("critic's gradient penalty", last["critic_penalty"] / config["penalty_weight"], PENALTY),
+        _most("critic's modality entropy over guessing", last["critic_modality"] / guess, TOLD),
+        _most("translations' modality entropy over guessing", last["modality"] / guess, TAKEN),
+        _most("reconstruction", last["reconstruction"] / config["reconstruction_weight"], RECONSTRUCTED),
+        _least("change by translation", last["change"], CHANGED),
+    ]
+    return "; ".join(text for text in texts if text)
+
+
+def _most(what: str, value: float, limit: float) -> str:
+    return "" if value <= limit else f"{what} is {value:.2g}, not {limit} at most"
+
+
+def _least(what: str, value: float, limit: float) -> str:
+    return "" if value >= limit else f"{what} is {value:.2g}, not {limit} at least"
+
+
+def _modalities(run: Run) -> int:
+    from xmod_lab.data.manifest import dataset
+
+    return len(dataset(run.spec.dataset).tasks[run.spec.task_name].labelled)
+
+
+def _missed(run: Run) -> float:
+    """Share of patients' structures in labelled modalities, by their own network, that are in one mask only."""
+    from xmod_lab.data.manifest import dataset
+
+    labelled = dataset(run.spec.dataset).tasks[run.spec.task_name].labelled
+    rows = run.table()
+    own = rows[rows["modality"].isin(labelled) & (rows["network"] == rows["modality"])]
+    return float(own["missing"].mean()) if len(own) else 0.0

@@ -1,0 +1,90 @@
+"""The page of a recorded suite: the papers' tables and what becomes of their claims, from the recorded files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xmod_lab.bench.claims import CLAIMS, untrained, verdicts
+from xmod_lab.bench.patients import paper_table, system
+from xmod_lab.bench.suites import suite
+from xmod_lab.files import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UAGAN_TABLE = ("dice", "precision", "sensitivity", "specificity", "assd_pooled")
+CSA_TABLE = ("dice", "hd")
+HEALTH = "xmod_lab/bench/health.py"
+
+
+def grid_of(name: str) -> str:
+    """The grid of a suite that answers claims (``csa-lesson`` -> ``csa``), or an empty text."""
+    grid = name.rpartition("-")[0]
+    return grid if grid in CLAIMS else ""
+
+
+def page(name: str, folder: Path) -> str:
+    """Markdown of the suite `name` recorded in `folder`."""
+    import pandas as pd
+
+    from xmod_lab.evaluate.tables import to_markdown
+
+    rows = pd.read_csv(folder / f"{name}-patients.csv", dtype={"patient": str})
+    facts = read_json(folder / f"{name}.json")
+    real = set(rows["dataset"]) == {"lgg"}
+    sick = untrained(rows, problems_by_system(name, facts["problems"]))
+    claims = verdicts(CLAIMS[grid_of(name)], rows, sick, real=real)
+    parts = [f"# {name}", _preamble(rows, facts, real)]
+    for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
+        parts.append(f"## {key} / {task}")
+        parts += [f"{title}\n\n{to_markdown(table)}" for title, table in tables(part)]
+    parts.append("## Did they train?\n\n" + _trained(sick))
+    parts.append("## Claims\n\n" + to_markdown(claims.fillna("")))
+    return "\n\n".join(parts) + "\n"
+
+
+def tables(part: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The paper's tables of one data set and task, each with its title: CSA's by structure, UAGAN's by modality."""
+    if part["structure"].nunique() == 1:
+        folds = part["dataset"].iloc[0] != "lgg" and part["fold"].nunique() > 1
+        over = "fold" if folds else "patient"
+        what = "data sets" if folds else "patients"
+        title = f"Dice, precision, sensitivity and specificity in %, ASSD; mean ± sd over {what}"
+        return [(title, paper_table(part, UAGAN_TABLE, over=over))]
+    return [
+        (
+            f"{m}: Dice in %, Hausdorff distance; mean ± sd over patients",
+            paper_table(rows, CSA_TABLE, columns="structure"),
+        )
+        for m, rows in part.groupby("modality", sort=False)
+    ]
+
+
+def problems_by_system(name: str, problems: dict[str, str]) -> dict[str, str]:
+    """Recorded problems of runs, keyed by ``dataset/task/system`` with the fold and seed in the text."""
+    found: dict[str, str] = {}
+    for spec in suite(name):
+        if text := problems.get(str(spec)):
+            place = f"{spec.dataset}/{spec.task_name}/{system(spec)}"
+            found[place] = "; ".join(
+                filter(None, [found.get(place, ""), f"fold {spec.fold}, seed {spec.seed}: {text}"])
+            )
+    return found
+
+
+def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:
+    seeds, folds = rows["seed"].nunique(), rows["fold"].nunique()
+    what = "Real patients." if real else "Phantoms: a direction may be seen here, nothing is reproduced."
+    return (
+        f"{what} {facts['runs']} runs, {seeds} seed{'s' * (seeds > 1)}, {folds} fold{'s' * (folds > 1)}, "
+        f"{facts['training_seconds']} s of training in all. Distances in {'voxels' if real else 'mm'}; a structure "
+        "that is missed costs the diagonal of its volume. A claim is a paired difference over patients with a "
+        f"bootstrap interval (95 %). A system counts as trained if it beats all background and no limit of `{HEALTH}` is broken."
+    )
+
+
+def _trained(sick: dict[str, str]) -> str:
+    if not sick:
+        return "All of them, by these limits."
+    return "\n".join(f"- `{place}`: cannot tell. {reason}" for place, reason in sorted(sick.items()))

@@ -1,0 +1,74 @@
+"""A suite patient by patient, and the papers' tables from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from xmod_lab.bench.suites import WEIGHTED, suite
+from xmod_lab.methods import METHODS
+from xmod_lab.runs import Run, RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = ("dice", "precision", "sensitivity", "specificity", "hd", "hd95_max", "assd_pooled", "missing")
+NAMES = {"dice": "Dice", "hd": "HD", "hd95_max": "HD95", "assd_pooled": "ASSD", "missing": "missed"}
+RUN = ("dataset", "task", "method", "variant", "system", "fold", "seed")
+
+
+def system(spec: RunSpec) -> str:
+    """How tables call a run: the method, and its ablation in brackets where it is one."""
+    if not spec.settings or set(spec.settings) == set(WEIGHTED):
+        return spec.method
+    for name, fields in METHODS[spec.method].cls.ablations.items():
+        if dict(spec.settings) == fields:
+            return f"{spec.method} ({name})"
+    return f"{spec.method} ({spec.variant.removeprefix('default,')})"
+
+
+def patient_rows(name: str) -> pd.DataFrame:
+    """One row a finished run, test patient, tested modality and structure, segmented by the modality's own network."""
+    import pandas as pd
+
+    parts = []
+    for spec in suite(name):
+        run = Run(spec, spec.folder)
+        if run.complete:
+            rows = run.table()
+            rows = rows[(rows["network"] == rows["modality"]) & ~rows["region"]]
+            named = (spec.dataset, spec.task_name, spec.method, spec.variant, system(spec), spec.fold, spec.seed)
+            kept = rows[["patient", "modality", "structure", *METRICS]]
+            parts.append(pd.DataFrame([named] * len(kept), columns=list(RUN), index=kept.index).join(kept))
+    columns = [*RUN, "patient", "modality", "structure", *METRICS]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def by_patient(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over structures, then over seeds: one row a system, fold, patient and tested modality."""
+    keys = ["dataset", "task", "system", "fold", "patient", "modality"]
+    structures = rows.groupby([*keys, "seed"], sort=False)[list(METRICS)].mean()
+    return structures.groupby(level=keys, sort=False).mean().reset_index()
+
+
+def paper_table(
+    rows: pd.DataFrame, metrics: Sequence[str], *, over: str = "patient", columns: str = "modality"
+) -> pd.DataFrame:
+    """A row a system, a column a tested modality (or structure) and metric: "mean ± sd" as text.
+
+    over: what the standard deviation (ddof 1) is over: patients, or folds as in UAGAN's Table 1, where each fold is a
+    data set of its own. Seeds are averaged first. Dice and the other shares in per cent, distances in the data's unit.
+    """
+    import pandas as pd
+
+    keys = ["system", columns, "fold", "patient"] if over == "patient" else ["system", columns, "fold"]
+    values = rows.groupby([*keys], sort=False)[list(metrics)].mean()
+    table: dict[str, dict[str, str]] = {}
+    for (name, column), part in values.groupby(level=["system", columns], sort=False):
+        for metric in metrics:
+            scale = 100 if metric in ("dice", "precision", "sensitivity", "specificity") else 1
+            kept = part[metric].dropna() * scale
+            spread = f" ± {kept.std(ddof=1):.1f}" if len(kept) > 1 else ""
+            table.setdefault(str(name), {})[f"{column} {NAMES.get(metric, metric)}"] = f"{kept.mean():.1f}{spread}"
+    found = pd.DataFrame.from_dict(table, orient="index")
+    return found.rename_axis("system").reset_index()
