@@ -37,18 +37,19 @@ CHANGED = 0.02
 
 def problems(run: Run) -> list[str]:
     """What is wrong with a finished run, one short sentence each; empty if nothing is."""
-    import numpy as np
+    from xmod_lab.train import read_log
 
+    for line in read_log(run.folder):
+        losses = {k: v for k, v in line.items() if isinstance(v, float) and not k.startswith("validation/")}
+        if bad := [name for name, v in losses.items() if not math.isfinite(v)]:
+            return [f"{bad[0]} is not finite at step {line['step']}"]
     log = run.log()
     config = read_json(run.folder / "config.json")["config"]
-    losses = log.select_dtypes("number").drop(columns="step")
-    losses = losses[[c for c in map(str, losses) if not c.startswith("validation/")]]
-    if bad := [c for c in losses if not np.isfinite(losses[c].dropna()).all()]:
-        return [f"{bad[0]} is not finite"]
+    numbers = log.select_dtypes("number")
     tenth = max(1, len(log) // 10)
-    first, last = losses.head(tenth).mean(), losses.tail(tenth).mean()
+    first, last = numbers.head(tenth).mean(), numbers.tail(tenth).mean()
     found = []
-    parts = [c for c in map(str, losses) if c.startswith("segmentation")]
+    parts = [c for c in map(str, numbers) if c.startswith("segmentation")]
     before, after = first[parts].mean(), last[parts].mean()
     if not after <= FALL * before:
         found.append(f"the segmentation loss fell to {after / before:.2f} of its beginning only, not {FALL}")
@@ -59,7 +60,7 @@ def problems(run: Run) -> list[str]:
         "distillation": lambda _, e: _most("divergence", e["distillation"] / config["weight"], DISTILLED),
         "critic": lambda _, e: _adversarial(e, config, _modalities(run)),
     }
-    found += [text for name, check in terms.items() if name in losses and (text := check(first, last))]
+    found += [text for name, check in terms.items() if name in numbers and (text := check(first, last))]
     return found
 
 

@@ -80,7 +80,8 @@ def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:
         f"{what} {facts['runs']} runs, {seeds} seed{'s' * (seeds > 1)}, {folds} fold{'s' * (folds > 1)}, "
         f"{facts['training_seconds']} s of training in all. Distances in {'voxels' if real else 'mm'}; a structure "
         "that is missed costs the diagonal of its volume. A claim is a paired difference over patients with a "
-        f"bootstrap interval (95 %). A system counts as trained if it beats all background and no limit of `{HEALTH}` is broken."
+        "bootstrap interval (95 %). A system counts as trained if it beats all background and no limit of "
+        f"`{HEALTH}` is broken."
     )
 
 
