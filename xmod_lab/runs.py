@@ -133,11 +133,15 @@ def prepared_of(spec: RunSpec) -> Prepared:
     from xmod_lab.data.prepare import prepare
     from xmod_lab.methods import method_entry
 
-    profile = profile_of(spec.profile)
-    if dataset(spec.dataset).access == "phantom":
-        make(dataset(spec.dataset), subjects=profile.subjects)
+    profile, data = profile_of(spec.profile), dataset(spec.dataset)
+    split = data.tasks[spec.task_name].split if spec.task_name in data.tasks else None
+    subjects = profile.subjects
+    if subjects and split and split.disjoint:
+        subjects *= split.folds  # each fold is a data set of that size
+    if data.access == "phantom":
+        make(data, subjects=subjects)
     swap = method_entry(spec.method).cls.swaps_labels
-    return prepare(dataset(spec.dataset), spec.task, profile.size, fold=spec.fold, subjects=profile.subjects, swap=swap)
+    return prepare(data, spec.task, profile.size, fold=spec.fold, subjects=subjects, swap=swap)
 
 
 def build(spec: RunSpec, prepared: Prepared) -> Method:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xmod_lab.bench.claims import CLAIMS, untrained, verdicts
 from xmod_lab.bench.patients import paper_table, system
 from xmod_lab.bench.suites import suite
+from xmod_lab.errors import LabError
 from xmod_lab.files import read_json
 
 if TYPE_CHECKING:
@@ -24,17 +25,34 @@ def grid_of(name: str) -> str:
     return grid if grid in CLAIMS else ""
 
 
-def page(name: str, folder: Path) -> str:
-    """Markdown of the suite `name` recorded in `folder`."""
+class Recorded(NamedTuple):
+    """A recorded suite: its rows (`patient_rows`), systems that did not train and why, and the verdicts."""
+
+    rows: pd.DataFrame
+    sick: dict[str, str]
+    claims: pd.DataFrame
+    real: bool
+
+
+def recorded(name: str, folder: Path) -> Recorded:
+    """Read the suite `name` from `folder`. Raises LabError if it was not recorded there."""
     import pandas as pd
 
+    path = folder / f"{name}-patients.csv"
+    if not path.is_file():
+        raise LabError(f"suite {name!r} is not recorded", where=folder, mend=f"xmod-lab bench run --suite {name}")
+    rows = pd.read_csv(path, dtype={"patient": str})
+    real = set(rows["dataset"]) == {"lgg"}
+    sick = untrained(rows, problems_by_system(name, read_json(folder / f"{name}.json")["problems"]))
+    return Recorded(rows, sick, verdicts(CLAIMS[grid_of(name)], rows, sick, real=real), real)
+
+
+def page(name: str, folder: Path) -> str:
+    """Markdown of the suite `name` recorded in `folder`."""
     from xmod_lab.evaluate.tables import to_markdown
 
-    rows = pd.read_csv(folder / f"{name}-patients.csv", dtype={"patient": str})
+    rows, sick, claims, real = recorded(name, folder)
     facts = read_json(folder / f"{name}.json")
-    real = set(rows["dataset"]) == {"lgg"}
-    sick = untrained(rows, problems_by_system(name, facts["problems"]))
-    claims = verdicts(CLAIMS[grid_of(name)], rows, sick, real=real)
     parts = [f"# {name}", _preamble(rows, facts, real)]
     for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
         parts.append(f"## {key} / {task}")
