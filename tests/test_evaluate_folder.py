@@ -46,6 +46,19 @@ def test_folder_against_folder(folders):
     assert set(rows["unit"]) == {"mm"} and not rows["region"].any()
 
 
+def test_the_command_line_passes_every_rule_on(folders, tmp_path):
+    from typer.testing import CliRunner
+
+    from xmod_lab.cli import app
+
+    empty = write(tmp_path / "empty", ann=np.zeros(SHAPE, np.uint8), ben=labels(1))
+    rules = ["--missing", "cap", "--cap", "7.5", "--out", str(tmp_path / "rows.csv")]
+    done = CliRunner().invoke(app, ["evaluate", "--predictions", str(empty), "--truth", str(folders[1]), *rules])
+    assert done.exit_code == 0, done.output
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert (rows[rows["patient"] == "ann"]["hd"] == 7.5).all() and (rows["hd"] <= 7.5).all()
+
+
 def test_named_classes_and_unions(folders):
     rows = evaluate_folder(*folders, classes={"core": [1], "whole": [1, 2]}, modality="T2")
     assert list(rows["structure"]) == ["core", "whole"] * 2 and set(rows["modality"]) == {"T2"}

@@ -87,6 +87,10 @@ def evaluate(
     task: Annotated[str | None, typer.Option(help="task of the data set, for its classes")] = None,
     modality: Annotated[str | None, typer.Option(help="modality that was segmented")] = None,
     missing: Annotated[str, typer.Option(help="rule for a missing structure: diagonal, cap or nan")] = "diagonal",
+    cap: Annotated[float, typer.Option(min=0, help="distance of a missing structure under --missing cap")] = 50.0,
+    stored_values: Annotated[
+        bool, typer.Option(help="the masks hold the label values of the data set's own files, not the task's classes")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="write the rows there (.csv)")] = None,
 ) -> None:
     """Score anybody's masks: Dice, precision, sensitivity, specificity, RAVD, HD, HD95, ASD, ASSD by patient."""
@@ -95,7 +99,8 @@ def evaluate(
     from xmod_lab.evaluate.tables import summarise, to_markdown
 
     data = entry(dataset) if dataset else None
-    rows = evaluate_folder(predictions, truth, data=data, modality=modality, task=task, missing=missing, out=out)  # type: ignore[arg-type]
+    rule = {"missing": missing, "cap": cap, "stored_values": stored_values}
+    rows = evaluate_folder(predictions, truth, data=data, modality=modality, task=task, out=out, **rule)  # type: ignore[arg-type]
     print(to_markdown(summarise(rows)))
 
 

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from xmod_lab.bench.suites import suite
+from xmod_lab.errors import LabError
 from xmod_lab.runs import Run, RunSpec
 
 
@@ -63,16 +65,39 @@ def launch(spec: RunSpec, device: str, jobs: int) -> subprocess.CompletedProcess
     )
 
 
+def ensure_runs(specs: Mapping[str, RunSpec], jobs: int | None = None, device: str = "auto") -> dict[str, Run]:
+    """The finished runs of `specs` by name; what is missing is trained in processes of its own, `jobs` at a time.
+
+    jobs: default one a core on a CPU, one on a GPU. Two runs end sooner than one after the other with
+    two, and give the numbers of `runs.ensure_run` with one. Raises LabError with the last line of a failed run.
+    """
+    import torch
+
+    if jobs is None:
+        jobs = 1 if torch.cuda.is_available() and device != "cpu" else os.cpu_count() or 1
+    failed = run_missing([Run(spec, spec.folder) for spec in specs.values()], jobs, device, "runs")
+    if failed:
+        run, output = failed[0]
+        raise LabError(f"{run.spec} failed: {output.strip().splitlines()[-1] if output.strip() else 'no output'}")
+    return {name: Run(spec, spec.folder) for name, spec in specs.items()}
+
+
 def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
     """Run what is missing of a suite; returns 0 if every run is finished, 1 otherwise. Progress goes to stdout."""
+    runs = [Run(spec, spec.folder) for spec in suite(name)]
+    todo = sum(not run.complete for run in runs)
+    print(f"suite {name}: {len(runs)} runs, {len(runs) - todo} done, {todo} to go, {jobs} at a time", flush=True)
+    failed = run_missing(runs, jobs, device, name)
+    for run, output in failed:
+        print(f"\n{run.spec} failed; the end of its output:\n{output[-2000:]}")
+    return 1 if failed else 0
+
+
+def run_missing(runs: Sequence[Run], jobs: int, device: str, name: str) -> list[tuple[Run, str]]:
+    """Train those of `runs` that are not finished; returns the failed ones with their output."""
     from tqdm import tqdm
 
-    specs = suite(name)
-    runs = [Run(spec, spec.folder) for spec in specs]
     todo = [run for run in runs if not run.complete]
-    print(
-        f"suite {name}: {len(runs)} runs, {len(runs) - len(todo)} done, {len(todo)} to go, {jobs} at a time", flush=True
-    )
     failed: list[tuple[Run, str]] = []
     lock = threading.Lock()
     with tqdm(total=len(todo), desc=name, unit="run", disable=not todo) as bar:
@@ -90,6 +115,4 @@ def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
 
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(work, todo))
-    for run, output in failed:
-        print(f"\n{run.spec} failed; the end of its output:\n{output[-2000:]}")
-    return 1 if failed else 0
+    return failed
