@@ -1,4 +1,4 @@
-"""CSA's affinities against loops, by hand, and what is left of them if the printed equations are taken to the letter."""
+"""CSA's affinities against loops and by hand, and what is left of them if the printed equations are followed."""
 
 from __future__ import annotations
 
