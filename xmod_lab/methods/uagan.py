@@ -50,7 +50,7 @@ class UAGANConfig:
 
     width: int = 16
     rate: float = 1e-3
-    critic_rate: float = 2e-4
+    critic_rate: float = 1e-3
     beta1: float = 0.5
     conditioning: str = "film"
     fuse: bool = True

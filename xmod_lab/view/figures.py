@@ -21,6 +21,6 @@ from xmod_lab.view.volumes import Picture, gallery, picture_of, picture_panels
 __all__ = [
     "Picture", "batch_panel", "channel_order", "colours_of", "dice_matrix", "draw_contours", "draw_slice",
     "example_rows", "gallery", "intensity_histograms", "loss_curves", "map_grid", "matrix_grid", "montage",
-    "patient_boxes", "picture_of", "picture_panels", "predictions", "recipe_steps", "slice_dice", "slice_panels", "stamp",
-    "systems", "use",
+    "patient_boxes", "picture_of", "picture_panels", "predictions", "recipe_steps", "slice_dice", "slice_panels",
+    "stamp", "systems", "use",
 ]
