@@ -29,9 +29,9 @@ def map_grid(
 ) -> Figure:
     """Rows by columns of maps (h, w) on one colour scale, whose bar is drawn once.
 
-    span: values of the ends of the scale, None for the largest magnitude of all maps, symmetric about zero and in two
-    colours. images: a grey picture (h, w) in [-1, 1] before each row. labels: class indices (h, w), drawn as contours of
-    `classes` on each row's pictures.
+    span: ends of the scale; None for the largest magnitude of all maps, symmetric about zero and in two colours.
+    images: a grey picture (h, w) in [-1, 1] before each row. labels: class indices (h, w), drawn as contours
+    of `classes` on each row's pictures.
     """
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     before = 1 if images else 0

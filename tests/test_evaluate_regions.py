@@ -1,0 +1,48 @@
+"""Ratios of a map inside and outside a structure, by hand and for UAGAN's gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import make_tiny
+from xmod_lab.data.prepare import prepare
+from xmod_lab.evaluate.regions import inside_outside, map_ratios
+from xmod_lab.methods.base import Problem
+from xmod_lab.methods.uagan import UAGAN, UAGANConfig
+
+
+def test_by_hand() -> None:
+    values = np.array([[[4.0, 2.0, 2.0, 9.0]]])
+    inside = np.array([[[True, False, False, False]]])
+    body = np.array([[[True, True, True, False]]])  # the last pixel is air: it does not count
+    assert inside_outside(values, inside, body) == 2.0
+    assert inside_outside(np.ones_like(values), inside, body) == 1.0
+
+
+@pytest.mark.parametrize("case", ["nothing inside", "all inside", "dark outside"])
+def test_what_has_no_ratio(case: str) -> None:
+    inside = np.zeros((1, 2, 2), bool) if case == "nothing inside" else np.eye(2, dtype=bool)[None]
+    body = inside.copy() if case == "all inside" else np.ones((1, 2, 2), bool)
+    values = np.where(inside, 1.0, 0.0) if case == "dark outside" else np.ones((1, 2, 2))
+    assert np.isnan(inside_outside(values, inside, body))
+
+
+def test_gates_of_uagan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path))
+    data = make_tiny(tmp_path, ("A", "B"), labelled=["A", "B"], unlabelled=[])
+    prepared = prepare(data, None, 32)
+    torch.manual_seed(0)
+    method = UAGAN(UAGANConfig(width=4), Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32))
+    table = map_ratios(method, prepared, "gate/", batch=4)
+    assert len(table) == 2 * len(prepared.split.test) * 8
+    assert set(table["map"]) == {f"gate/{s}/{i}" for s in ("segmentation", "translation") for i in range(4)}
+    assert table["ratio"].between(0.5, 2).all()  # untrained gates: about one half everywhere
+    for block in method.generator.blocks.values():
+        for layer in block:
+            torch.nn.init.zeros_(layer.gate.weight)
+            torch.nn.init.zeros_(layer.gate.bias)
+    assert map_ratios(method, prepared, "gate/")["ratio"].to_numpy() == pytest.approx(1.0)

@@ -1,0 +1,56 @@
+"""Maps against structures: how much of a map's strength lies inside a structure, by patient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from xmod_lab.data.prepare import Prepared
+from xmod_lab.evaluate.runs import test_volumes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xmod_lab.methods.base import Method
+
+
+def inside_outside(values: np.ndarray, inside: np.ndarray, body: np.ndarray) -> float:
+    """Mean of `values` inside a structure over its mean in the rest of the body; all (n, h, w), values >= 0.
+
+    1: the map does not care. NaN if there is no pixel inside, or none outside, or nothing at all outside.
+    """
+    outside = body & ~inside
+    if not inside.any() or not outside.any() or not (rest := float(values[outside].mean())):
+        return float("nan")
+    return float(values[inside].mean()) / rest
+
+
+@torch.no_grad()
+def map_ratios(method: Method, prepared: Prepared, prefix: str, batch: int = 32) -> pd.DataFrame:
+    """`inside_outside` of every `mask` map whose name begins with `prefix`, over each test volume.
+
+    Inside is the union of the task's classes, at the slices' resolution. One row a patient, modality and map: patient,
+    modality, map (its name without the modality), ratio.
+    """
+    import pandas as pd
+
+    method.eval()
+    rows: list[dict[str, Any]] = []
+    for modality in prepared.task.labelled:
+        for case in test_volumes(prepared, modality):
+            inside = case.geometry.forward(case.truth, "nearest") > 0
+            body = case.slices.foreground.numpy() | inside
+            parts: dict[str, list[np.ndarray]] = {}
+            for start in range(0, len(inside), batch):
+                some = slice(start, start + batch)
+                slices = case.slices._replace(image=case.slices.image[some].to(next(method.parameters()).device))
+                for name, found in method.maps({modality: slices}).items():  # type: ignore[operator]
+                    if name.startswith(prefix) and found.kind == "mask":
+                        parts.setdefault(name, []).append(found.values.float().cpu().numpy())
+            for name, values in parts.items():
+                ratio = inside_outside(np.concatenate(values), inside, body)
+                shown = name.removesuffix(f"/{modality}")
+                rows.append({"patient": case.patient, "modality": modality, "map": shown, "ratio": ratio})
+    return pd.DataFrame(rows)
