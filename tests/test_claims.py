@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xmod_lab.bench import health, page, tables
+from xmod_lab.bench import command_of, health, page, tables
 from xmod_lab.bench.claims import CLAIMS, Claim, untrained, verdicts
 from xmod_lab.bench.patients import METRICS, by_patient, paper_table, system
 from xmod_lab.bench.suites import CSA_SYSTEMS, WEIGHTED, suite, suites
@@ -93,6 +93,10 @@ def test_names_of_systems() -> None:
     assert system(RunSpec("unet_joint", "lgg", settings=WEIGHTED)) == "unet_joint"
     assert system(RunSpec("uagan", "lgg", settings=(("gated", False),))) == "uagan (atten)"
     assert system(RunSpec("csa", "lgg", settings=(("rate", 0.1),))) == "csa (rate=0.1)"
+    assert system(RunSpec("uagan", "lgg", settings=(("gated", "False"),))) == "uagan (atten)"  # as a run folder has it
+    far = RunSpec("csa", "lgg", settings=(("pairs", ("far",)),))
+    assert system(far) == "csa (far)" and far.variant == "default,pairs=far"
+    assert command_of(far, "cpu")[-2:] == ["--set", "pairs=far"]
 
 
 @pytest.mark.parametrize("grid", list(CLAIMS))

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from xmod_lab.methods.base import Method
 
 
+def text_of(value: Any) -> str:
+    """A setting as the command line takes it: the parts of a tuple joined by commas."""
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """Names one run.
@@ -48,7 +53,7 @@ class RunSpec:
     @property
     def variant(self) -> str:
         """Preset and settings as a folder name, short and readable where it can be."""
-        parts = [self.preset] + [f"{key}={value}" for key, value in sorted(self.settings)]
+        parts = [self.preset] + [f"{key}={text_of(value)}" for key, value in sorted(self.settings)]
         name = re.sub(r"[^\w=.,+-]", "_", ",".join(parts))
         return name if len(name) <= 80 else name[:60] + hashlib.sha256(name.encode()).hexdigest()[:12]
 

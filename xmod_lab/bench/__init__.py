@@ -16,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from xmod_lab.bench.suites import suite
 from xmod_lab.errors import LabError
-from xmod_lab.runs import Run, RunSpec
+from xmod_lab.runs import Run, RunSpec, text_of
 
 
 def command_of(spec: RunSpec, device: str) -> list[str]:
     """The command line that trains a run."""
-    pairs = [part for key, value in spec.settings for part in ("--set", f"{key}={value}")]
+    pairs = [part for key, value in spec.settings for part in ("--set", f"{key}={text_of(value)}")]
     return [
         sys.executable,
         "-m",
@@ -75,7 +75,7 @@ def ensure_runs(specs: Mapping[str, RunSpec], jobs: int | None = None, device: s
 
     if jobs is None:
         jobs = 1 if torch.cuda.is_available() and device != "cpu" else os.cpu_count() or 1
-    failed = run_missing([Run(spec, spec.folder) for spec in specs.values()], jobs, device, "runs")
+    failed = run_missing([Run(spec, spec.folder) for spec in specs.values()], jobs, device, "runs", quiet=True)
     if failed:
         run, output = failed[0]
         raise LabError(f"{run.spec} failed: {output.strip().splitlines()[-1] if output.strip() else 'no output'}")
@@ -93,8 +93,10 @@ def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
     return 1 if failed else 0
 
 
-def run_missing(runs: Sequence[Run], jobs: int, device: str, name: str) -> list[tuple[Run, str]]:
-    """Train those of `runs` that are not finished; returns the failed ones with their output."""
+def run_missing(
+    runs: Sequence[Run], jobs: int, device: str, name: str, *, quiet: bool = False
+) -> list[tuple[Run, str]]:
+    """Train those of `runs` that are not finished; returns the failed ones with their output. quiet: the bar alone."""
     from tqdm import tqdm
 
     todo = [run for run in runs if not run.complete]
@@ -110,7 +112,7 @@ def run_missing(runs: Sequence[Run], jobs: int, device: str, name: str) -> list[
                 if done.returncode or not run.complete:
                     failed.append((run, done.stdout))
                     bar.write(f"FAILED  {run.spec}")
-                else:
+                elif not quiet:
                     bar.write(f"done    {run.spec}  {time.monotonic() - began:.0f} s")
 
         with ThreadPoolExecutor(jobs) as pool:

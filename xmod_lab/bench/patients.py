@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xmod_lab.bench.suites import WEIGHTED, suite
 from xmod_lab.methods import METHODS
-from xmod_lab.runs import Run, RunSpec
+from xmod_lab.runs import Run, RunSpec, text_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,10 +19,11 @@ RUN = ("dataset", "task", "method", "variant", "system", "fold", "seed")
 
 def system(spec: RunSpec) -> str:
     """How tables call a run: the method, and its ablation in brackets where it is one."""
-    if not spec.settings or set(spec.settings) == set(WEIGHTED):
+    given = {key: text_of(value) for key, value in spec.settings}
+    if not given or given == {key: text_of(value) for key, value in WEIGHTED}:
         return spec.method
     for name, fields in METHODS[spec.method].cls.ablations.items():
-        if dict(spec.settings) == fields:
+        if given == {key: text_of(value) for key, value in fields.items()}:
             return f"{spec.method} ({name})"
     return f"{spec.method} ({spec.variant.removeprefix('default,')})"
 

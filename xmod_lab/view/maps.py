@@ -36,6 +36,7 @@ def map_grid(
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     before = 1 if images else 0
     figure, axes = _grid(len(rows), before + len(columns), title, extra=0.3 if classes else 0.0)
+    figure.set_size_inches(figure.get_figwidth() + 0.9, figure.get_figheight())  # the colour bar
     if span is None:
         most = max(float(np.abs(values).max()) for row in rows.values() for values in row.values()) or 1.0
         low, high, colours = -most, most, DIVERGING
@@ -143,7 +144,7 @@ def systems(
     rows: name -> image (h, w), truth (h, w), {system: prediction (h, w)}. With several classes the Dice is their mean.
     """
     columns = list(dict.fromkeys(name for _, _, found in rows.values() for name in found))
-    figure, axes = _grid(len(rows), 1 + len(columns), title, cell=1.55, extra=0.3 + 0.18 * len(rows))
+    figure, axes = _grid(len(rows), 1 + len(columns), title, cell=1.55, extra=0.3)
     colours = colours_of(classes)
     for r, (name, (image, truth, found)) in enumerate(rows.items()):
         draw_slice(axes[r, 0], image)
