@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from tests import train_worker
 from tests.tiny import make_tiny
 from xmod_lab import checkpoint
 from xmod_lab.data.prepare import Prepared, prepare
@@ -220,6 +221,23 @@ def test_killed_at_20_random_steps_the_weights_are_bit_identical(tmp_path: Path)
     assert all(torch.equal(whole_weights[k], cut_weights[k]) for k in whole_weights), f"killed at {steps}"
 
 
+@pytest.mark.parametrize("name", ["uagan", "csa"])
+def test_killed_methods_end_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """SIGKILL at three steps of a method with two optimisers, and of one with running statistics a modality."""
+    make_tiny(tmp_path / "home", **TASK)
+    steps = sorted(random.Random(int.from_bytes(os.urandom(4), "big")).sample(range(1, 19), 3))
+    more = ("--method", name, "--steps", "20", "--kill-at", *map(str, steps))
+    cut = start(tmp_path / "cut", tmp_path / "home", *more)
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path / "home"))
+    train_worker.train(tmp_path / "whole", lambda *_: None, names=(name,), steps=20)
+    output = cut.communicate(timeout=120)[0]
+    assert cut.returncode == 0, output
+    assert "killed 3 times" in output
+    whole_weights, cut_weights = (load_file(tmp_path / n / "checkpoint.safetensors") for n in ("whole", "cut"))
+    assert whole_weights.keys() == cut_weights.keys()
+    assert all(torch.equal(whole_weights[k], cut_weights[k]) for k in whole_weights), f"killed at {steps}"
+
+
 def torchrun(port: int) -> tuple[str, ...]:
     return (
         "-m",
@@ -257,3 +275,18 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     resumed = start(tmp_path / "cut", tmp_path / "home", "--report", launcher=torchrun(free_port()))
     assert resumed.communicate(timeout=240) and resumed.returncode == 0
     assert json.loads((tmp_path / "cut" / "report0.json").read_text())["weights"] == reports[0]["weights"]
+
+
+def test_two_processes_agree_on_adversarial_training_and_on_running_statistics(tmp_path: Path) -> None:
+    """UAGAN: two optimisers and second derivatives. CSA: each process normalises its own slices, all end with one."""
+    make_tiny(tmp_path / "home", **TASK)
+    more = ("--report", "--method", "uagan", "csa", "--steps", "8")
+    group = start(tmp_path / "run", tmp_path / "home", *more, launcher=torchrun(free_port()))
+    output = group.communicate(timeout=240)[0]
+    assert group.returncode == 0, output
+    for folder, running in ((tmp_path / "run", False), (tmp_path / "run" / "csa", True)):
+        reports = [json.loads((folder / f"report{rank}.json").read_text()) for rank in (0, 1)]
+        assert reports[0]["weights"] == reports[1]["weights"]
+        assert reports[0]["statistics"] == reports[1]["statistics"]
+        assert (reports[0]["statistics"] is not None) == running
+        assert reports[0]["drawn"] != reports[1]["drawn"]

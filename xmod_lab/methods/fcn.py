@@ -85,7 +85,8 @@ class FCNBaseline(Method):
         self.networks = nn.ModuleDict({name: network() for name in names})
 
     def network(self, modality: str) -> SharedFCN:
-        """The network that segments `modality`: its own, or the shared one."""
+        """The network that segments `modality`: its own, or the shared one. LabError if it is unknown."""
+        self.domain(modality)
         return self.networks[modality if self.config.sharing == "none" else "all"]  # type: ignore[return-value]
 
     def domain(self, modality: str) -> int:
@@ -112,7 +113,7 @@ class FCNBaseline(Method):
                 seen.features[modality] = network.features(image)
                 seen.logits[modality] = network.classify(seen.features[modality])
             return seen
-        network, sizes = self.network("all"), [len(image) for image in images.values()]
+        network, sizes = self.network(next(iter(images))), [len(image) for image in images.values()]
         with of_domains(network, [(self.domain(m), n) for m, n in zip(images, sizes, strict=True)]):
             features = network.features(torch.cat(list(images.values())))
             logits = network.classify(features)

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from xmod_lab.errors import LabError
 from xmod_lab.losses.segmentation import cross_entropy, soft_dice
 from xmod_lab.maps import Map
 from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam
@@ -62,8 +63,14 @@ class UNetBaseline(Method):
         return {n: UNet(problem.channels, problem.n_classes, config.width, config.dropout) for n in names}
 
     def network(self, modality: str) -> UNet:
-        """The U-Net that segments `modality`: its own, or the shared one."""
+        """The U-Net that segments `modality`: its own, or the shared one. LabError if it has none."""
+        if self.config.individual:
+            self._known(modality)
         return self.networks[modality if self.config.individual else SHARED]  # type: ignore[return-value]
+
+    def _known(self, modality: str) -> None:
+        if modality not in self.problem.labelled:
+            raise LabError(f"not trained with {modality!r}", mend=f"it knows {', '.join(self.problem.labelled)}")
 
     @property
     def segmenters(self) -> tuple[str, ...]:
@@ -131,6 +138,7 @@ class MultiV4(UNetBaseline):
 
     def segment(self, image: Tensor, modality: str) -> Tensor:
         """(b, k, h, w) -> logits (b, c, h, w) by the stream of `modality`."""
+        self._known(modality)
         return self.networks[SHARED](image, modality)
 
 
