@@ -58,6 +58,45 @@ def test_folds_test_every_patient_once(count: int, folds: int) -> None:
         assert max(map(len, tests)) - min(map(len, tests)) <= 1
 
 
+@given(st.integers(36, 120), st.integers(2, 3), st.integers(0, 3))
+def test_disjoint_folds_are_data_sets_of_their_own(count: int, folds: int, seed: int) -> None:
+    """No patient in two of them, none left out; each tests a third of its own in all modalities."""
+    data = entry(split={"folds": folds, "disjoint": True, "seed": seed})
+    available = {m: names(count) for m in "ABC"}
+    parts = []
+    for fold in range(folds):
+        found = made(data, available, fold)
+        train, val, test = roles(found)
+        assert not found.demonstration
+        assert not train & val and not train & test and not val & test
+        mine = train | val | test
+        assert len(test) == -(-len(mine) // 3)
+        dealt = [p for part in (found.train, found.val) for patients in part.values() for p in patients]
+        assert len(dealt) == len(set(dealt)), "one modality for each patient that is not tested"
+        parts.append(mine)
+    assert set.union(*parts) == set(names(count)) and sum(map(len, parts)) == count
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_disjoint_folds_differ_from_cross_validation() -> None:
+    """The same patients: cross-validation tests all of them, disjoint data sets a third, and train on others."""
+    available = {m: names(36) for m in "ABC"}
+    crossed, apart = ([made(entry(split={"folds": 3, "disjoint": d}), available, fold) for fold in range(3)]
+                      for d in (False, True))
+    assert sum(len(found.test) for found in crossed) == 36 and sum(len(found.test) for found in apart) == 12
+    assert all(roles(a)[0] & roles(b)[0] for a, b in zip(crossed, crossed[1:], strict=False))
+    with pytest.raises(LabError, match="folds are 0 to 2"):
+        made(entry(split={"folds": 3, "disjoint": True}), available, 3)
+
+
+def test_disjoint_folds_of_independent_modalities_hold_a_share_of_each() -> None:
+    data = entry(("A", "B"), "independent", split={"folds": 3, "disjoint": True})
+    found = [made(data, {"A": names(36, "ct"), "B": names(24, "mr")}, fold) for fold in range(3)]
+    for prefix, count in (("ct", 36), ("mr", 24)):
+        parts = [{p for role in roles(one) for p in role if p.startswith(prefix)} for one in found]
+        assert [len(part) for part in parts] == [count // 3] * 3 and len(set.union(*parts)) == count
+
+
 def test_a_split_does_not_depend_on_the_order_of_files() -> None:
     data = entry()
     first = made(data, {m: names(24) for m in "ABC"})
