@@ -61,6 +61,11 @@ def test_a_system_that_did_not_train_decides_nothing() -> None:
     assert verdict({"new": A})["verdict"] == "not run"
 
 
+def test_five_patients_decide_nothing() -> None:
+    found = verdict({"old": A[:5], "new": [a + 0.1 for a in A[:5]]})
+    assert found["verdict"] == "cannot tell" and found["reason"] == "5 patients are too few"
+
+
 def test_distances_keep_their_unit() -> None:
     found = verdict({"old": [4.0] * 6, "new": [3.0] * 6}, sign=-1, metric="assd_pooled")
     assert (found["difference"], found["verdict"]) == ("-1.00", "direction seen")
@@ -135,7 +140,8 @@ def finished(folder: Path, log: list[dict[str, float]], config: dict[str, float]
     write_json(folder / "config.json", {"spec": dataclasses.asdict(spec), "config": config})
     lines = [json.dumps({"step": i, "stage": "joint"} | line) for i, line in enumerate(log)]
     (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
-    table = pd.DataFrame({"modality": ["T2"] * 4, "network": ["T2"] * 4, "missing": [missing] * 4})
+    table = pd.DataFrame({"modality": ["T2"] * 4, "network": ["T2"] * 4, "structure": ["a", "a", "b", "b"]})
+    table["missing"] = [missing, missing, 0.0, 0.0]
     table.assign(patient=["p"] * 4).to_csv(folder / "scores.csv", index=False)
     return Run(spec, folder)
 
@@ -150,7 +156,7 @@ def falling(start: float, end: float, **others: float) -> list[dict[str, float]]
         (falling(10, 1), 0.0, None),
         (falling(10, 9.5), 0.0, "fell to 0.9"),
         (falling(10, float("nan")), 0.0, "not finite"),
-        (falling(10, 1), 1.0, "100% of the structures are missed"),
+        (falling(10, 1), 1.0, "a in T2 is missed in 100% of the patients"),
         (falling(10, 1, affinity=1e-8), 0.0, "affinity over segmentation loss"),
         (falling(10, 1, affinity=1e-2), 0.0, None),
         (falling(10, 1, distillation=0.4), 0.0, "divergence is 0.8"),

@@ -2,7 +2,8 @@
 
 A difference is method minus the other, by patient, mean over structures and seeds. "Direction seen" on phantoms, and
 "reproduced" on patients, if the bootstrap interval of the mean excludes zero on the claimed side; "not seen" if it
-excludes zero on the other side; "cannot tell" if it includes zero, or if one of the two did not train.
+excludes zero on the other side; "cannot tell" if it includes zero, if one of the two did not train, or if there are too
+few patients for any test to reach 0.05 (`evaluate.statistics.smallest_p`): five or fewer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.patients import NAMES, by_patient
-from xmod_lab.evaluate.statistics import bootstrap_interval
+from xmod_lab.evaluate.statistics import ALPHA, bootstrap_interval, smallest_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,6 +141,8 @@ def verdicts(claims: Iterable[Claim], rows: pd.DataFrame, sick: Mapping[str, str
         low, high = bootstrap_interval(difference)
         both = {s: f"{claim.dataset}/{claim.task}/{s}" for s in (claim.method, claim.other)}
         reason = next((f"{s}: {sick[place]}" for s, place in both.items() if place in sick), "")
+        if not reason and smallest_p(len(difference)) >= ALPHA:
+            reason = f"{len(difference)} patients are too few"
         found.append(
             line
             | {

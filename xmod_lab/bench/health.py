@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FALL = 0.8
 """the segmentation loss of the last tenth over that of the first: at most"""
 MISSED = 0.5
-"""share of the structures of labelled modalities that a run misses: below"""
+"""share of patients in whom a structure of a labelled modality is missed: below, for each of them"""
 FELT = 1e-6
 """weighted affinity term over the segmentation loss, first tenth: at least. As printed it is far below"""
 DISTILLED = 0.5
@@ -53,8 +53,7 @@ def problems(run: Run) -> list[str]:
     before, after = first[parts].mean(), last[parts].mean()
     if not after <= FALL * before:
         found.append(f"the segmentation loss fell to {after / before:.2f} of its beginning only, not {FALL}")
-    if (share := _missed(run)) >= MISSED:
-        found.append(f"{share:.0%} of the structures are missed")
+    found += [f"{what} is missed in {share:.0%} of the patients" for what, share in _missed(run) if share >= MISSED]
     terms: dict[str, Callable[[Any, Any], str]] = {  # each for runs that log its loss
         "affinity": lambda f, _: _least("affinity over segmentation loss", f["affinity"] / before, FELT),
         "distillation": lambda _, e: _most("divergence", e["distillation"] / config["weight"], DISTILLED),
@@ -90,11 +89,12 @@ def _modalities(run: Run) -> int:
     return len(dataset(run.spec.dataset).tasks[run.spec.task_name].labelled)
 
 
-def _missed(run: Run) -> float:
-    """Share of patients' structures in labelled modalities, by their own network, that are in one mask only."""
+def _missed(run: Run) -> list[tuple[str, float]]:
+    """For each structure of each labelled modality, by its own network: share of patients with it in one mask only."""
     from xmod_lab.data.manifest import dataset
 
     labelled = dataset(run.spec.dataset).tasks[run.spec.task_name].labelled
     rows = run.table()
     own = rows[rows["modality"].isin(labelled) & (rows["network"] == rows["modality"])]
-    return float(own["missing"].mean()) if len(own) else 0.0
+    what = own["structure"].astype(str) + " in " + own["modality"].astype(str)
+    return [(str(name), float(share)) for name, share in own["missing"].groupby(what, sort=False).mean().items()]
