@@ -12,11 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 
 from xmod_lab.bench.suites import suite
 from xmod_lab.errors import LabError
-from xmod_lab.runs import Run, RunSpec, text_of
+from xmod_lab.runs import Run, RunSpec, ensure_run, text_of
 
 
 def command_of(spec: RunSpec, device: str) -> list[str]:
@@ -66,20 +66,39 @@ def launch(spec: RunSpec, device: str, jobs: int) -> subprocess.CompletedProcess
 
 
 def ensure_runs(specs: Mapping[str, RunSpec], jobs: int | None = None, device: str = "auto") -> dict[str, Run]:
-    """The finished runs of `specs` by name; what is missing is trained in processes of its own, `jobs` at a time.
+    """The finished runs of `specs` by name; what is missing is trained by `jobs` processes side by side.
 
-    jobs: default one a core on a CPU, one on a GPU. Two runs end sooner than one after the other with
-    two, and give the numbers of `runs.ensure_run` with one. Raises LabError with the last line of a failed run.
+    jobs: default one a core on a CPU, one on a GPU. Two runs with a thread each end sooner than in turn with
+    two, and give the numbers of `runs.ensure_run` with one thread. Raises LabError naming the first run that failed.
     """
+    import multiprocessing
+
     import torch
+    from tqdm import tqdm
 
     if jobs is None:
         jobs = 1 if torch.cuda.is_available() and device != "cpu" else os.cpu_count() or 1
-    failed = run_missing([Run(spec, spec.folder) for spec in specs.values()], jobs, device, "runs", quiet=True)
-    if failed:
-        run, output = failed[0]
-        raise LabError(f"{run.spec} failed: {output.strip().splitlines()[-1] if output.strip() else 'no output'}")
+    todo = [spec for spec in specs.values() if not Run(spec, spec.folder).complete]
+    threads = int(share_of_threads(jobs)["OMP_NUM_THREADS"])
+    if todo:
+        # spawned, not forked: a notebook's kernel has threads, and PyTorch may hold a lock
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(jobs, len(todo)), spawn, torch.set_num_threads, (threads,)) as pool:
+            begun = {pool.submit(_train, spec, device): spec for spec in todo}
+            for done in tqdm(as_completed(begun), desc="runs", total=len(todo), unit="run"):
+                if problem := done.exception() or done.result():
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise LabError(f"{begun[done]} failed: {problem}")
     return {name: Run(spec, spec.folder) for name, spec in specs.items()}
+
+
+def _train(spec: RunSpec, device: str) -> str:
+    """Train a run in this process; returns what went wrong, or nothing."""
+    try:
+        ensure_run(spec, device=device, progress=False)
+    except LabError as error:
+        return str(error)
+    return ""
 
 
 def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
@@ -93,10 +112,8 @@ def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
     return 1 if failed else 0
 
 
-def run_missing(
-    runs: Sequence[Run], jobs: int, device: str, name: str, *, quiet: bool = False
-) -> list[tuple[Run, str]]:
-    """Train those of `runs` that are not finished; returns the failed ones with their output. quiet: the bar alone."""
+def run_missing(runs: Sequence[Run], jobs: int, device: str, name: str) -> list[tuple[Run, str]]:
+    """Train those of `runs` that are not finished; returns the failed ones with their output."""
     from tqdm import tqdm
 
     todo = [run for run in runs if not run.complete]
@@ -112,7 +129,7 @@ def run_missing(
                 if done.returncode or not run.complete:
                     failed.append((run, done.stdout))
                     bar.write(f"FAILED  {run.spec}")
-                elif not quiet:
+                else:
                     bar.write(f"done    {run.spec}  {time.monotonic() - began:.0f} s")
 
         with ThreadPoolExecutor(jobs) as pool:
