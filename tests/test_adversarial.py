@@ -29,6 +29,37 @@ def test_penalty_of_a_linear_critic(slope: float, expected: float) -> None:
     assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_gradient_of_the_penalty() -> None:
+    """D(x) = a x: the penalty is (|a| - 1)^2, and its gradient in a, a second derivative of D, 2 (|a| - 1) a / |a|."""
+    a = torch.tensor([2.0, -1.0, 2.0, 4.0], requires_grad=True)
+    loss = gradient_penalty(lambda x: x.flatten(1) @ a, torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2))
+    assert loss.item() == pytest.approx((5 - 1) ** 2, rel=1e-5)
+    assert torch.autograd.grad(loss, a)[0].tolist() == pytest.approx([2 * 4 * v / 5 for v in (2, -1, 2, 4)], rel=1e-5)
+
+
+def test_gradient_of_the_penalty_by_differences() -> None:
+    """A critic with a bend: the slope in one weight against a central difference of the penalty."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softplus(), nn.Linear(3, 1)).double()
+    images = [torch.randn(2, 1, 2, 2).double() for _ in range(2)]
+    share = torch.tensor([0.3, 0.8])
+
+    def penalty() -> Tensor:
+        return gradient_penalty(lambda x: layers(x.double()), *images, share)
+
+    weight = layers[1].weight
+    (slope,) = torch.autograd.grad(penalty(), weight)
+    for i, j in ((0, 0), (2, 3)):
+        around = []
+        for step in (1e-3, -1e-3):
+            with torch.no_grad():
+                weight[i, j] += step
+            around.append(penalty().item())
+            with torch.no_grad():
+                weight[i, j] -= step
+        assert slope[i, j].item() == pytest.approx((around[0] - around[1]) / 2e-3, rel=1e-2, abs=1e-4)
+
+
 def test_penalty_is_taken_between_the_images() -> None:
     """D(x) = sum(x^2) / 2 has the image itself as gradient: share 1 is the real one, 0 the generated one."""
     real, fake = torch.full((1, 1, 2, 2), 2.0), torch.zeros(1, 1, 2, 2)

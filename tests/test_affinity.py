@@ -37,6 +37,11 @@ def test_batched_equals_loops(features: tuple[Tensor, Tensor, Tensor]) -> None:
     assert torch.allclose(affinity(*features), by_loops(*features), atol=1e-5)
 
 
+def test_the_layout_in_memory_does_not_matter(features: tuple[Tensor, Tensor, Tensor]) -> None:
+    first, second, masks = (t.to(memory_format=torch.channels_last) for t in features)
+    assert torch.equal(affinity(first, second, masks), affinity(*features))
+
+
 def test_a_binary_mask_gives_the_cosine_of_masked_features() -> None:
     first, second = torch.randn(1, 3, 4, 4), torch.randn(1, 2, 4, 4)
     mask = (torch.rand(1, 1, 4, 4) > 0.5).float()

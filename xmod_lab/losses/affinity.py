@@ -40,11 +40,11 @@ def affinity(
     and classes in one batched product, in float32 whatever the autocast.
     """
     with torch.autocast(first.device.type, enabled=False):
-        f, g, w = (t.float().flatten(2) for t in (first, second, masks))
-        f_norm = torch.einsum("bmp,bcp->bcm", f.square(), w).clamp_min(SMALLEST).rsqrt()
-        g_norm = torch.einsum("bnp,bcp->bcn", g.square(), w).clamp_min(SMALLEST).rsqrt()
-        product = (f[:, None] * w[:, :, None]) @ g[:, None].mT
-        return product * f_norm[..., None] * g_norm[:, :, None, :]
+        f, g, w = (t.float().flatten(2).contiguous() for t in (first, second, masks))  # layouts decide the speed here
+        f_norm, g_norm = ((t.square() @ w.mT).clamp_min(SMALLEST).rsqrt().mT for t in (f, g))
+        masked = (w[:, :, None] * f[:, None]).flatten(1, 2)  # every class's rows one below the other
+        product = (masked @ g.mT).unflatten(1, (w.shape[1], f.shape[1]))
+        return product * f_norm[..., None] * g_norm[:, :, None]
 
 
 def area_scaled(matrices: Float[Tensor, "b c m n"], masks: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c m n"]:
