@@ -230,9 +230,24 @@ def test_both_modalities_learn_from_the_terms_between_them() -> None:
         assert all(g.abs().sum() > 0 for g in found) and {n.split(".norms.")[1][0] for n in names} == {"0", "1"}
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("csa", "pairs", ("next",)),
+        ("csa", "reduction", "mean"),
+        ("msbn", "sharing", "most"),
+        ("msbn", "stride", 2),
+        ("multi_v4", "share_from", 5),
+        ("uagan", "conditioning", "planes"),
+        ("uagan", "passes", 4),
+    ],
+)
+def test_a_value_that_means_nothing_is_named(name: str, field: str, value: Any) -> None:
+    with pytest.raises(LabError, match=f"{field} is .*known: "):
+        built(name, **{field: value})
+
+
 def test_csa_refuses_what_it_cannot_compare() -> None:
-    with pytest.raises(LabError, match="no layer pair 'next'.*near, far, late"):
-        built("csa", pairs=("next",))
     with pytest.raises(LabError, match="the task labels one only"):
         built("csa", "A")
 

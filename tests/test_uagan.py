@@ -49,11 +49,6 @@ def test_generator_passes_a_step(config: dict[str, Any], expected: int) -> None:
     assert calls == [(6, 1, 32, 32)] * expected
 
 
-def test_passes_are_two_or_three() -> None:
-    with pytest.raises(LabError, match="passes is 4"):
-        uagan(passes=4)
-
-
 def test_the_critics_update_is_the_critics_and_the_generators_its_own() -> None:
     method = uagan()
     real, seen = Update(method.stages()[0].optimisers), []

@@ -142,6 +142,14 @@ def build_config(cls: type[Method], values: Mapping[str, Any]) -> Any:
     return cls.Config(**read)
 
 
+def one_of(cls: type[Method], name: str, value: Any, known: Iterable[Any]) -> None:
+    """Raise LabError unless the config field `name` has a `known` value."""
+    if value not in (known := list(known)):
+        raise LabError(
+            f"{name} is {value!r}", where=f"{cls.__name__}.{name}", mend=f"known: {', '.join(map(str, known))}"
+        )
+
+
 def _read_as(value: Any, default: Any, where: str) -> Any:
     kind = type(default)
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):

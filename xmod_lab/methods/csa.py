@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from xmod_lab.errors import LabError
 from xmod_lab.losses.affinity import affinity, affinity_loss, area_scaled, class_masks, mean_affinity
 from xmod_lab.maps import Map
-from xmod_lab.methods.base import Batch, Problem
+from xmod_lab.methods.base import Batch, Problem, one_of
 from xmod_lab.methods.fcn import FCNBaseline, FCNConfig, Seen
 
 PAIRS = {"near": ("5", "6"), "far": ("4", "8"), "late": ("8", "9")}
@@ -68,8 +68,9 @@ class CSA(FCNBaseline):
 
     def __init__(self, config: CSAConfig, problem: Problem):
         super().__init__(config, problem)
-        if unknown := [p for p in config.pairs if p not in PAIRS]:
-            raise LabError(f"no layer pair {unknown[0]!r}", mend=f"known: {', '.join(PAIRS)}")
+        one_of(CSA, "reduction", config.reduction, ("entry", "mean_then_square"))
+        for pair in config.pairs:
+            one_of(CSA, "pairs", pair, PAIRS)
         if len(problem.labelled) < 2:
             raise LabError("affinities are compared across modalities: the task labels one only", where="csa")
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from xmod_lab.errors import LabError
 from xmod_lab.losses.segmentation import dice_cross_entropy
 from xmod_lab.maps import Map
-from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam
+from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, one_of
 from xmod_lab.models.fcn import SharedFCN, normalisation_state
 from xmod_lab.models.norm import DomainNorm2d, of_domains
 
@@ -77,6 +77,8 @@ class FCNBaseline(Method):
 
     def __init__(self, config: FCNConfig, problem: Problem):
         super().__init__(config, problem)
+        one_of(type(self), "sharing", config.sharing, ("none", "all", "kernels"))
+        one_of(type(self), "stride", config.stride, (0, 4, 8))
         names = problem.labelled if config.sharing == "none" else ("all",)
         stride = config.stride or (8 if problem.size >= 128 else 4)
         domains = len(problem.labelled) if config.sharing == "kernels" else 1

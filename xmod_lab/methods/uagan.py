@@ -13,7 +13,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.losses.adversarial import gradient_penalty, wasserstein_critic, wasserstein_generator
 from xmod_lab.losses.segmentation import cross_entropy
 from xmod_lab.maps import Map, record
-from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam
+from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, one_of
 from xmod_lab.models.critic import StarCritic
 from xmod_lab.models.two_stream import STREAMS, TwoStream
 from xmod_lab.models.unet import LEVELS
@@ -113,8 +113,8 @@ class UAGAN(Method):
 
     def __init__(self, config: UAGANConfig, problem: Problem):
         super().__init__(config, problem)
-        if config.passes not in (2, 3):
-            raise LabError(f"passes is {config.passes}", where="UAGAN.passes", mend="2, or 3 as in the authors' loop")
+        one_of(UAGAN, "passes", config.passes, (2, 3))
+        one_of(UAGAN, "conditioning", config.conditioning, ("film", "plane"))
         count = len(problem.labelled)
         self.generator = TwoStream(
             problem.channels,

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from xmod_lab.errors import LabError
 from xmod_lab.losses.segmentation import cross_entropy, soft_dice
 from xmod_lab.maps import Map
-from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam
+from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, one_of
 from xmod_lab.models.multi_stream import MultiStream
-from xmod_lab.models.unet import UNet
+from xmod_lab.models.unet import LEVELS, UNet
 
 SHARED = "all"
 
@@ -130,6 +130,7 @@ class MultiV4(UNetBaseline):
 
     def _networks(self) -> dict[str, nn.Module]:
         config, problem = self.config, self.problem
+        one_of(MultiV4, "share_from", config.share_from, range(LEVELS + 1))
         return {
             SHARED: MultiStream(
                 problem.labelled, problem.channels, problem.n_classes, config.width, config.share_from, config.dropout
