@@ -153,7 +153,7 @@ def record(name: str, value: Any, *, trivial: float | None = None, tolerance: fl
             note = f"tolerance {tolerance:g} is not narrower than the distance {abs(number - trivial):g} to the trivial"
             if os.environ.get("XMOD_COMPARE") != "0" and (_lab is None or _lab.source != "real"):
                 raise ValueError(f"score {name!r}: {note} answer {trivial:g}; the check would accept that answer too")
-            note = f"  [no better than the trivial {trivial:g}]"
+            note = f"  [within the tolerance {tolerance:g} of the trivial answer {trivial:g}]"
     execution = _execution()
     if name in _recorded and (execution is None or _recorded[name] == execution):
         raise ValueError(f"score {name!r} is recorded twice; give each number a name of its own")
@@ -190,13 +190,13 @@ def _execution() -> int | None:
     return None if shell is None or os.environ.get("XMOD_SCORES") else shell.execution_count
 
 
-def _display(bundle: dict[str, Any], plain: str) -> None:
+def _display(bundle: dict[str, Any], plain: str, about: dict[str, Any] | None = None) -> None:
     if _ipython() is None:
         print(plain)
         return
     from IPython.display import display
 
-    display(bundle, raw=True)
+    display(bundle, raw=True, metadata=about or {})
 
 
 def show(figure: Any, alt: str = "") -> None:
@@ -207,7 +207,8 @@ def show(figure: Any, alt: str = "") -> None:
     figure.savefig(stream, format="png", bbox_inches="tight", facecolor="white")
     plt.close(figure)
     text = alt or "figure"
-    _display({"image/png": base64.b64encode(stream.getvalue()).decode("ascii"), "text/plain": text}, text)
+    picture = {"image/png": base64.b64encode(stream.getvalue()).decode("ascii"), "text/plain": text}
+    _display(picture, text, {"image/png": {"alt": text}})
 
 
 def _asked(thing: Any, hint: str) -> Any:

@@ -31,7 +31,7 @@ def soft_dice(
     .. math:: 1 - \frac1{|K|} \sum_{k \in K} \frac{2\sum_n p_{kn} y_{kn} + s}{\sum_n p_{kn} + \sum_n y_{kn} + s}
 
     Sums run over all pixels of the batch, :math:`K` holds the foreground classes with at least one pixel. A Dice per
-    slice, or one that counts absent classes, stays near 1 - present/all for a perfect prediction.
+    slice, or one that counts absent classes, stays near 1 - present/all as soon as a softmax leaves a little doubt.
     Zero without gradient if no foreground class occurs.
     """
     probabilities = logits.float().softmax(1)[:, 1:]

@@ -122,7 +122,8 @@ def loss_curves(losses: Sequence[tuple[int, Mapping[str, float]]], title: str = 
     """Losses by step and, where there are any, the validation Dice beside them.
 
     losses: (step, {name: value}) in order, as the training loop reports them; names that begin with ``validation/`` are
-    Dice values. A bold line is the running mean over a twentieth of the steps, the thin one the values themselves.
+    Dice values. What ends alike (``segmentation/T1``, ``validation/T1``) has one colour, `total` is black. A bold line
+    is the running mean over a twentieth of the steps, the thin one the values themselves.
     """
     import matplotlib.pyplot as plt
 
@@ -132,14 +133,18 @@ def loss_curves(losses: Sequence[tuple[int, Mapping[str, float]]], title: str = 
     columns = 2 if measured else 1
     figure, axes = plt.subplots(1, columns, figsize=(1.0 + 3.8 * columns, 3.4), layout="constrained", squeeze=False)
     window = max(len(losses) // 20, 1)
-    for name, colour in colours_of(trained).items():
+    last = [name.rpartition("/")[2] for name in names]
+    colours = {"total": "0.15"} | colours_of([name for name in dict.fromkeys(last) if name != "total"])
+    for name in trained:
+        colour = colours[name.rpartition("/")[2]]
         steps, values = _series(losses, name)
         axes[0, 0].plot(steps, values, color=colour, linewidth=0.7, alpha=0.4 if window > 1 else 1.0)
         axes[0, 0].plot(steps, _running_mean(values, window), color=colour, label=name)
     axes[0, 0].set(xlabel="step", ylabel="loss")
     if trained:
         axes[0, 0].legend(**BELOW)
-    for name, colour in colours_of(measured).items():
+    for name in measured:
+        colour = colours[name.rpartition("/")[2]]
         label = name.removeprefix("validation/")
         axes[0, 1].plot(*_series(losses, name), color=colour, marker="o", markersize=4, label=label)
     if measured:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CELL = 1.9
 """inches of one picture"""
+INSIDE = 0.9
+"""level of contours: just inside a structure, so that neighbours do not hide each other's line"""
 
 
 def _grid(
@@ -54,7 +56,7 @@ def draw_contours(axis: Axes, labels: np.ndarray, colours: Mapping[str, str], *,
         if mask.any():
             padded = np.pad(mask.astype(float), 1)  # closes contours of what touches the border
             places = [np.arange(-1, n + 1) for n in mask.shape]
-            axis.contour(places[1], places[0], padded, [0.5], colors=[colour], linewidths=1.3,
+            axis.contour(places[1], places[0], padded, [INSIDE], colors=[colour], linewidths=1.3,
                          linestyles="dashed" if dashed else "solid")
     axis.set_xlim(-0.5, labels.shape[1] - 0.5)
     axis.set_ylim(labels.shape[0] - 0.5, -0.5)

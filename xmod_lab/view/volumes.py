@@ -11,7 +11,7 @@ from xmod_lab.data.geometry import AXES, to_planes
 from xmod_lab.data.manifest import Dataset, Task
 from xmod_lab.data.recipes import RECIPES, recipe_of
 from xmod_lab.data.volume import Volume, load_image, load_structures, patients
-from xmod_lab.view.slices import slice_panels
+from xmod_lab.view.slices import _short, slice_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,7 +116,3 @@ def picture_panels(pictures: Sequence[Picture], classes: Sequence[str], *, colum
         columns=columns,
         title=title,
     )
-
-
-def _short(name: str, most: int = 12) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
