@@ -78,6 +78,17 @@ def test_a_folder_a_patient_with_one_map_or_a_mask_a_structure(folders, tmp_path
     pd.testing.assert_frame_equal(evaluate_folder(many, folders[1]), expected)
 
 
+def test_a_single_mask_is_the_structure_it_is_named_for(tmp_path):
+    """Where the truth has a mask a structure, a lone spleen.nii.gz is a spleen, and the liver was missed."""
+    liver, spleen = labels(0) == 1, labels(0) == 2
+    truth, found = tmp_path / "truth", tmp_path / "found"
+    write(truth / "ann", liver=liver.astype(np.uint8), spleen=spleen.astype(np.uint8))
+    write(found / "ann", spleen=spleen.astype(np.uint8))
+    rows = evaluate_folder(found, truth).set_index("structure")
+    assert rows.loc["spleen", "dice"] == 1 and rows.loc["spleen", "missing"] == 0
+    assert rows.loc["liver", "dice"] == 0 and rows.loc["liver", "missing"] == 1
+
+
 def test_out_by_suffix(folders, tmp_path):
     rows = evaluate_folder(*folders, out=tmp_path / "rows.csv")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "rows.csv", dtype={"structure": str}, keep_default_na=False,

@@ -29,7 +29,6 @@ from xmod_lab.methods.unet import UNetBaseline
 from xmod_lab.runs import Run, RunSpec, build, ensure_run, find_runs, prepared_of
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-REAL_SMOKE = profiles.PROFILES["smoke"]
 SMALL = profiles.Profile("smoke", 32, 4, 12, 6, None, 1, "float32", 5, "for tests")
 
 
@@ -171,15 +170,6 @@ def test_a_gpu_asked_for_and_absent(home: Path) -> None:
         ensure_run(RunSpec("unet_joint", "tiny"), device="cuda", progress=False)
 
 
-def test_a_run_begun_with_another_profile_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = RunSpec("unet_joint", "tiny", seed=7)
-    ensure_run(spec, progress=False)
-    (spec.folder / "scores.json").unlink()
-    monkeypatch.setitem(profiles.PROFILES, "smoke", profiles.Profile("smoke", 32, 4, 13, 6, None, 1, "float32", 5, ""))
-    with pytest.raises(LabError, match="the run was begun with another smoke profile"):
-        ensure_run(spec, progress=False)
-
-
 def test_scores_of_an_unfinished_run(home: Path) -> None:
     spec = RunSpec("unet_joint", "tiny", seed=99)
     with pytest.raises(LabError, match="the run is not finished: unet_joint on tiny/both"):
@@ -256,24 +246,6 @@ def test_bench_runs_what_is_missing_and_reports(
     means = [ensure_run(s).scores()["means"] for s in specs]
     t1 = [np.mean([m[f"dice/T1/{s}"] for s in ("core", "rim", "all")]) for m in means]
     assert f"{np.mean(t1):.2f} ± {np.std(t1, ddof=1):.2f}" in tables.summary(written)
-
-
-def test_runs_side_by_side_give_the_numbers_of_one_after_the_other(home: Path) -> None:
-    """Their processes know the real smoke profile, not this module's small one."""
-    specs = {str(seed): RunSpec("unet_joint", "tiny", "both", seed=seed) for seed in (40, 41)}
-    found = bench.ensure_runs(specs, jobs=2, device="cpu")
-    assert [run.complete for run in found.values()] == [True, True]
-    assert bench.ensure_runs(specs) == found
-    alone = RunSpec("unet_joint", "tiny", "both", seed=40, settings=(("width", 8),))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(profiles.PROFILES, "smoke", REAL_SMOKE)
-        torch.set_num_threads(1)
-        assert ensure_run(alone, progress=False).scores()["means"] == found["40"].scores()["means"]
-
-
-def test_a_failed_run_is_named(home: Path) -> None:
-    with pytest.raises(LabError, match="unet_joint on tiny/both .* failed: .*no config field 'wrong'"):
-        bench.ensure_runs({"x": RunSpec("unet_joint", "tiny", "both", settings=(("wrong", 1),))}, jobs=2, device="cpu")
 
 
 def test_a_record_is_whole(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -138,24 +138,25 @@ def prepared_of(spec: RunSpec) -> Prepared:
     from xmod_lab.data.prepare import prepare
     from xmod_lab.methods import method_entry
 
-    profile, data = profile_of(spec.profile), dataset(spec.dataset)
-    split = data.tasks[spec.task_name].split if spec.task_name in data.tasks else None
-    subjects = profile.subjects
-    if subjects and split and split.disjoint:
-        subjects *= split.folds  # each fold is a data set of that size
+    profile, data, subjects = profile_of(spec.profile), dataset(spec.dataset), subjects_of(spec)
     if data.access == "phantom":
         make(data, subjects=subjects)
     swap = method_entry(spec.method).cls.swaps_labels
     return prepare(data, spec.task, profile.size, fold=spec.fold, subjects=subjects, swap=swap)
 
 
-def build(spec: RunSpec, prepared: Prepared) -> Method:
-    """The untrained method of a run, its weights drawn from the run's seed."""
-    import torch
+def subjects_of(spec: RunSpec) -> int | None:
+    """How many patients the profile uses; of a disjoint task so many for each fold, which is a data set of its own."""
+    from xmod_lab.data.manifest import dataset
 
+    split, count = dataset(spec.dataset).task(spec.task_name).split, profile_of(spec.profile).subjects
+    return count * split.folds if count and split.disjoint else count
+
+
+def config_of(spec: RunSpec) -> Any:
+    """The method's config: the profile's width, then the entry's overrides, the preset and the settings."""
     from xmod_lab.methods import method_entry
-    from xmod_lab.methods.base import Problem, build_config
-    from xmod_lab.rng import seed_of
+    from xmod_lab.methods.base import build_config
 
     entry = method_entry(spec.method)
     preset = {}
@@ -167,7 +168,18 @@ def build(spec: RunSpec, prepared: Prepared) -> Method:
             )
         preset = presets[spec.preset]
     values = {"width": profile_of(spec.profile).width} | entry.overrides | preset | dict(spec.settings)
-    config = build_config(entry.cls, values)
+    return build_config(entry.cls, values)
+
+
+def build(spec: RunSpec, prepared: Prepared) -> Method:
+    """The untrained method of a run, its weights drawn from the run's seed."""
+    import torch
+
+    from xmod_lab.methods import method_entry
+    from xmod_lab.methods.base import Problem
+    from xmod_lab.rng import seed_of
+
+    config = config_of(spec)
     problem = Problem(
         modalities=tuple(prepared.modalities),
         tested=tuple(prepared.task.tested),
@@ -178,7 +190,7 @@ def build(spec: RunSpec, prepared: Prepared) -> Method:
         size=prepared.size,
     )
     torch.manual_seed(seed_of(spec.seed, "weights"))
-    return entry.cls(config, problem)
+    return method_entry(spec.method).cls(config, problem)
 
 
 def ensure_run(spec: RunSpec, *, device: str = "auto", progress: bool = True) -> Run:
@@ -187,10 +199,12 @@ def ensure_run(spec: RunSpec, *, device: str = "auto", progress: bool = True) ->
     Raises LabError for an unknown method, data set, task, profile or config field, an absent GPU, or bad data.
     """
     from xmod_lab import device as dev
+    from xmod_lab import inputs
 
     spec = dataclasses.replace(spec, task=spec.task_name)
     run = Run(spec, spec.folder)
     if run.complete:
+        inputs.check_same(run, inputs.patients_now(spec))
         return run
     chosen = dev.pick(device)
     dev.join_group(chosen)
@@ -254,19 +268,15 @@ def _precision(device: torch.device) -> str:
 
 def _describe(run: Run, method: Method, prepared: Prepared, profile: Profile, device: torch.device) -> None:
     from xmod_lab import device as dev
+    from xmod_lab import inputs
 
     spec = dataclasses.asdict(run.spec) | {"task": run.spec.task_name, "settings": dict(run.spec.settings)}
     config = {"spec": spec, "config": dataclasses.asdict(method.config), "profile": dataclasses.asdict(profile)}
-    path = run.folder / "config.json"
-    if path.is_file() and read_json(path)["profile"] != config["profile"]:
-        raise LabError(
-            f"the run was begun with another {run.spec.profile} profile",
-            where=run.folder,
-            mend="delete the folder to train it anew",
-        )
-    write_json(path, config)
+    patients = inputs.roles(prepared.split)
+    inputs.check_same(run, patients)
+    write_json(run.folder / "config.json", config)
     write_json(run.folder / "environment.json", dev.describe(device))
-    write_json(run.folder / "inputs.json", {"data": prepared.key, "runs": {}})
+    write_json(run.folder / "inputs.json", {"data": prepared.key, "patients": patients, "runs": {}})
 
 
 def find_runs(root: Path | None = None) -> list[Run]:

@@ -98,6 +98,12 @@ class Prepared:
         return np.flatnonzero(chosen)
 
 
+def dealt(data: Dataset, task_name: str | None, *, fold: int = 0, subjects: int | None = None) -> Split:
+    """Who trains, validates and is tested in `prepare`'s answer, without preparing anything."""
+    task = data.task(task_name or data.default_task)
+    return split(data, task, fold, _limited(data, task, subjects))
+
+
 def prepare(data: Dataset, task_name: str | None, size: int, *, fold: int = 0, subjects: int | None = None,
             swap: bool = False) -> Prepared:
     """Split the patients of a task and have their slices at `size` x `size`, from the cache or computed now.

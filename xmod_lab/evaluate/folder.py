@@ -123,7 +123,7 @@ def _against_folder(files: dict[str, list[Path]], truths: dict[str, list[Path]],
     if wanted is None:
         wanted = _found_structures(truths, binary=layouts == {True})
     for patient, paths in truths.items():
-        like, theirs = _structures(paths, wanted)
+        like, theirs = _structures(paths, wanted, binary=layouts == {True})
         _, ours = _structures(files[patient], wanted, like=like)
         yield _Case(patient, modality, like, {name: (ours[name], theirs[name]) for name in wanted})
 
@@ -182,8 +182,12 @@ def _union(masks: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
 
 def _structures(paths: list[Path], wanted: Mapping[str, Sequence[int]], *, like: Volume | None = None,
                 grid_of: Path | None = None, unit: str = "mm", orientation: str | None = None,
-                spare: Sequence[int] = ()) -> tuple[Volume, dict[str, np.ndarray]]:
-    """The first file's volume and the mask of every wanted structure; all files on the grid of `like` or `grid_of`."""
+                spare: Sequence[int] = (), binary: bool = False) -> tuple[Volume, dict[str, np.ndarray]]:
+    """The first file's volume and the mask of every wanted structure; all files on the grid of `like` or `grid_of`.
+
+    One file is a label map, unless it is named as a structure or the layout is `binary`: then it is that structure's
+    mask, and what has no file is empty.
+    """
     volumes = [load_volume(path, unit=unit, orientation=orientation) for path in paths]
     expected, source = volumes[0].grid, paths[0]
     if like is not None:
@@ -195,7 +199,7 @@ def _structures(paths: list[Path], wanted: Mapping[str, Sequence[int]], *, like:
             raise LabError(f"grid {volume.grid.shape} differs from its truth's {expected.shape}"
                            + ("" if volume.grid.shape != expected.shape else " in the affine"),
                            where=volume.path, mend=f"bring it to the grid of {source.name}")
-    if len(volumes) == 1:
+    if len(volumes) == 1 and not binary and _stem(paths[0]) not in wanted:
         labels = _label_map(volumes[0])
         known = {0, *spare, *(value for group in wanted.values() for value in group)}
         if unknown := sorted(set(np.unique(labels).tolist()) - known):
