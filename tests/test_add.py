@@ -66,6 +66,17 @@ def test_the_layouts(tmp_path: Path) -> None:
     assert data.modalities["ct"].kind == "CT" and data.modalities["t1"].kind == "MR"
 
 
+def test_a_modality_named_with_a_plus(tmp_path: Path) -> None:
+    """A plus joins modalities in the manifest, so the name gets an underscore; the file keeps its own."""
+    place = tmp_path / "plus"
+    for n in range(3):
+        for name, array in {"t1": image(n), "t1+c": image(n + 1), "seg": label(1)}.items():
+            save_nifti(place / f"p{n}" / f"{name}.nii.gz", array, np.diag([-1.0, -1.0, 2.0, 1.0]))
+    data, _ = add(place)
+    assert sorted(data.modalities) == ["t1", "t1_c"] and data.modalities["t1_c"].pattern == "{patient}/t1+c.nii.gz"
+    assert load_image(data, "p0", "t1_c").array.shape
+
+
 def test_nnunet(tmp_path: Path) -> None:
     root = tmp_path / "Dataset001"
     for n in range(2):

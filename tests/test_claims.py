@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from xmod_lab.bench import command_of, health, page, tables
-from xmod_lab.bench.claims import CLAIMS, Claim, untrained, verdicts
+from xmod_lab.bench.claims import CLAIMS, Claim, gate_verdicts, untrained, verdicts
 from xmod_lab.bench.patients import METRICS, by_patient, paper_table, system
 from xmod_lab.bench.suites import CSA_SYSTEMS, WEIGHTED, suite, suites
 from xmod_lab.files import write_json
@@ -64,6 +64,18 @@ def test_a_system_that_did_not_train_decides_nothing() -> None:
 def test_five_patients_decide_nothing() -> None:
     found = verdict({"old": A[:5], "new": [a + 0.1 for a in A[:5]]})
     assert found["verdict"] == "cannot tell" and found["reason"] == "5 patients are too few"
+
+
+def test_gates_are_compared_with_those_of_the_untrained_network() -> None:
+    rows = pd.DataFrame([
+        {"dataset": "d", "task": "t", "fold": 0, "seed": 0, "patient": f"p{i}", "modality": m,
+         "map": f"gate/{stream}/{level}", "ratio": 1.2 if level == 0 else 0.9, "untrained": 1.0 + 0.01 * i}
+        for i in range(6) for m in "AB" for stream in ("segmentation", "translation") for level in (0, 1)
+    ])
+    found = gate_verdicts(rows, {}, real=False)
+    assert found["verdict"].tolist() == ["direction seen", "not seen"] and found["n"].tolist() == [6, 6]
+    assert found["difference"][0] == "+0.175"
+    assert gate_verdicts(rows, {"d/t/uagan": "ill"}, real=False)["verdict"].tolist() == ["cannot tell"] * 2
 
 
 def test_distances_keep_their_unit() -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from xmod_lab.bench.page import grid_of, page, verdict_counts
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.tables import RUN, summary
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-RESULTS = sorted((CHECKOUT / "results").glob("*.csv"))
-TABLES = re.findall(r"<!-- table: (\w+) -->\n(.*?)\n?<!-- end -->", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+RESULTS = sorted(p for p in (CHECKOUT / "results").glob("*.csv") if not p.stem.endswith(("-patients", "-gates")))
+README = (CHECKOUT / "README.md").read_text()
+TABLES = re.findall(r"<!-- table: ([\w-]+) -->\n(.*?)\n?<!-- end -->", README, re.DOTALL)
+CLAIMS = re.findall(r"<!-- claims: ([\w-]+) -->\n(.*?)\n?<!-- end -->", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
@@ -33,5 +36,19 @@ def test_readme_shows_the_recorded_numbers(name: str, table: str) -> None:
     assert table.strip() == summary(CHECKOUT / "results" / f"{name}.csv").strip()
 
 
+@pytest.mark.parametrize(("name", "table"), CLAIMS, ids=[name for name, _ in CLAIMS])
+def test_readme_shows_the_recorded_verdicts(name: str, table: str) -> None:
+    assert table.strip() == verdict_counts(name, CHECKOUT / "results").strip()
+
+
+@pytest.mark.parametrize("path", [p for p in RESULTS if grid_of(p.stem)], ids=lambda p: p.stem)
+def test_a_page_follows_from_its_files(path: Path) -> None:
+    assert path.with_suffix(".md").read_text() == page(path.stem, path.parent)
+    rows = pd.read_csv(path.with_name(f"{path.stem}-patients.csv"))
+    wanted = {(s.dataset, s.task_name, s.method, s.variant, s.fold, s.seed) for s in suite(path.stem)}
+    named = ["dataset", "task", "method", "variant", "fold", "seed"]
+    assert set(rows[named].itertuples(index=False, name=None)) == wanted
+
+
 def test_readme_shows_every_record() -> None:
-    assert {name for name, _ in TABLES} == {path.stem for path in RESULTS}
+    assert {name for name, _ in [*TABLES, *CLAIMS]} == {path.stem for path in RESULTS}

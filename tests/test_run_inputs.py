@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import torch
 from tests.tiny import make_tiny, tiny_manifest
 from xmod_lab import bench, profiles
 from xmod_lab.errors import LabError
-from xmod_lab.files import write_text
+from xmod_lab.files import read_json, write_json, write_text
 from xmod_lab.methods import METHODS
 from xmod_lab.methods.unet import UNetConfig
-from xmod_lab.runs import RunSpec, ensure_run
+from xmod_lab.runs import RunSpec, build, ensure_run, prepared_of
+from xmod_lab.train import fit
 
 REAL_SMOKE = profiles.PROFILES["smoke"]
 SMALL = profiles.Profile("smoke", 32, 4, 12, 6, None, 1, "float32", 5, "for tests")
@@ -81,3 +83,30 @@ def test_runs_side_by_side_give_the_numbers_of_one_after_the_other(
 def test_a_failed_run_is_named(home: Path) -> None:
     with pytest.raises(LabError, match="unet_joint on tiny/both .* failed: .*no config field 'wrong'"):
         bench.ensure_runs({"x": RunSpec("unet_joint", "tiny", "both", settings=(("wrong", 1),))}, jobs=2, device="cpu")
+
+
+def test_a_wrong_name_makes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path / "new"))
+    for method in ("nosuch", "../../escape"):
+        with pytest.raises(LabError, match="no method"):
+            ensure_run(RunSpec(method, "brain_tumour"), progress=False)
+    assert not (tmp_path / "new").exists() and not (tmp_path / "escape").exists()
+
+
+def test_a_resumed_run_counts_all_its_seconds_and_names_where_it_was_begun(home: Path) -> None:
+    spec = RunSpec("unet_joint", "tiny", seed=9)
+
+    def stop(step: int, _result: object) -> None:
+        if step == 6:
+            time.sleep(0.3)
+        if step == 11:
+            raise KeyboardInterrupt
+
+    prepared = prepared_of(spec)
+    method = build(spec, prepared)
+    with pytest.raises(KeyboardInterrupt):
+        fit(method, spec.method, prepared, spec.folder, steps=12, batch=6, seed=9, checkpoint_every=5, on_step=stop)
+    write_json(spec.folder / "environment.json", {"device": "another"})
+    run = ensure_run(spec, progress=False)
+    assert run.scores()["seconds"] > 0.3, "the pause lay before the last checkpoint of the first part"
+    assert read_json(spec.folder / "environment.json")["resumed_from"] == [{"device": "another"}]

@@ -73,6 +73,8 @@ def train(
     run = ensure_run(spec, device=device)
     if dev.rank() == 0:
         print(f"{spec}\n{run.folder}")
+        if run.scores()["demonstration"]:
+            print("DEMONSTRATION: too few patients, no score counts")
         for name, value in run.scores().get("means", {}).items():
             if name.startswith("dice/"):
                 print(f"  {name:<40} {value:.3f}")
@@ -93,7 +95,10 @@ def evaluate(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="write the rows there (.csv)")] = None,
 ) -> None:
-    """Score anybody's masks: Dice, precision, sensitivity, specificity, RAVD, HD, HD95, ASD, ASSD by patient."""
+    """Score anybody's masks: Dice, precision, sensitivity, specificity, RAVD, HD, HD95, ASD, ASSD by patient.
+
+    With --dataset they hold the task's class numbers 1, 2, ... or, with --stored-values, those of the data set's files.
+    """
     from xmod_lab.data.manifest import dataset as entry
     from xmod_lab.evaluate.folder import evaluate_folder
     from xmod_lab.evaluate.tables import summarise, to_markdown
@@ -101,6 +106,9 @@ def evaluate(
     data = entry(dataset) if dataset else None
     rule = {"missing": missing, "cap": cap, "stored_values": stored_values}
     rows = evaluate_folder(predictions, truth, data=data, modality=modality, task=task, out=out, **rule)  # type: ignore[arg-type]
+    if data is not None and not stored_values:
+        chosen = data.task(task)
+        print("read as " + ", ".join(f"{i} = {name}" for i, name in enumerate(chosen.classes, start=1)))
     print(to_markdown(summarise(rows)))
 
 

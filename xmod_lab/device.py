@@ -39,9 +39,24 @@ def world() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
+def launched() -> bool:
+    """Whether torchrun started this process together with others."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def first_says(value: bool) -> bool:
+    """The first process's `value`, in all of them."""
+    if not torch.distributed.is_initialized():
+        return value
+    where = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    answer = torch.tensor([int(value)], device=where)
+    torch.distributed.broadcast(answer, 0)
+    return bool(answer.item())
+
+
 def join_group(device: torch.device) -> None:
     """Enter the process group that torchrun prepared; nothing to do for a single process."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.distributed.is_initialized():
+    if launched() and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         if device.type == "cuda":
             torch.cuda.set_device(device)

@@ -7,11 +7,11 @@ folder with it is complete. Notebooks hand results to each other through these f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import re
 import resource
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,18 +202,15 @@ def ensure_run(spec: RunSpec, *, device: str = "auto", progress: bool = True) ->
     from xmod_lab import inputs
 
     spec = dataclasses.replace(spec, task=spec.task_name)
-    run = Run(spec, spec.folder)
-    if run.complete:
+    config_of(spec)  # a wrong name or value is refused before a folder or a phantom is made
+    run, chosen = Run(spec, spec.folder), dev.pick(device)
+    if run.complete and not dev.launched():
         inputs.check_same(run, inputs.patients_now(spec))
         return run
-    chosen = dev.pick(device)
     dev.join_group(chosen)
-    if dev.rank() == 0:
-        with locked(run.folder):
-            if not run.complete:
-                _train_and_score(run, chosen, progress)
-    else:
-        _train_and_score(run, chosen, False)
+    with locked(run.folder) if dev.rank() == 0 else contextlib.nullcontext():
+        if dev.first_says(not run.complete):  # one answer for all: another process may finish the run meanwhile
+            _train_and_score(run, chosen, progress and dev.rank() == 0)
     dev.barrier()
     return run
 
@@ -234,9 +231,8 @@ def _train_and_score(run: Run, device: torch.device, progress: bool) -> None:
     precision = profile.precision if profile.precision != "auto" else _precision(device)
     if dev.rank() == 0:
         _describe(run, method, prepared, profile, device)
-    began = time.perf_counter()
     with Progress(str(spec), profile.steps, shown=progress) as bar:
-        fit(
+        trained = fit(
             method,
             spec.method,
             prepared,
@@ -249,11 +245,9 @@ def _train_and_score(run: Run, device: torch.device, progress: bool) -> None:
             checkpoint_every=profile.checkpoint,
             on_step=bar.step,
         )
-    facts = {
-        "seconds": round(time.perf_counter() - began, 2),
+    facts = trained | {
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "parameters": sum(p.numel() for p in method.parameters()),
-        "precision": precision,
         "demonstration": prepared.split.demonstration,
     }
     if dev.rank() == 0:
@@ -275,7 +269,12 @@ def _describe(run: Run, method: Method, prepared: Prepared, profile: Profile, de
     patients = inputs.roles(prepared.split)
     inputs.check_same(run, patients)
     write_json(run.folder / "config.json", config)
-    write_json(run.folder / "environment.json", dev.describe(device))
+    path, now = run.folder / "environment.json", dev.describe(device)
+    before = read_json(path) if path.is_file() else {}
+    earlier = before.pop("resumed_from", [])
+    if before and before != now:  # a run that was begun elsewhere says so
+        earlier = [*earlier, before]
+    write_json(path, now | ({"resumed_from": earlier} if earlier else {}))
     write_json(run.folder / "inputs.json", {"data": prepared.key, "patients": patients, "runs": {}})
 
 

@@ -7,6 +7,7 @@ and writes the run folder. A notebook can run the same parts by hand: `Update`, 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,14 @@ def fit(
     precision: str = "float32",
     checkpoint_every: int = 100,
     on_step: OnStep | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Train `method` (METHODS name `name`) for `steps` steps into `folder`, from its checkpoint if one is there.
 
     `batch` slices are drawn a step and process. After a kill at any moment the next call ends with the same weights,
-    bit for bit, on the same device, precision and thread count.
+    bit for bit, on the same device, precision and thread count. Returns `precision`, that of the checkpoint where there
+    was one, and `seconds` of training, those before a kill (up to its checkpoint) included.
     """
+    began, spent = time.perf_counter(), 0.0
     device = next(method.parameters()).device
     stages = method.stages()
     optimisers = {n: o for stage in stages for n, o in stage.optimisers.items()}
@@ -148,7 +151,7 @@ def fit(
     first = 0
     if path.is_file():
         first, facts = checkpoint.restore(path, method, name, optimisers)
-        precision = facts["precision"]
+        precision, spent = facts["precision"], float(facts.get("seconds", 0.0))
         if mine.is_file():
             method.load_extra_state(_extra(mine, first))
     elif dev.world() > 1:
@@ -161,7 +164,8 @@ def fit(
             _save_extra(mine, extra, done)
         dev.barrier()  # the weights are written last: a checkpoint stands for the extra states of all processes
         if dev.rank() == 0:
-            checkpoint.save(path, method, name, optimisers, done, precision=precision)
+            seconds = round(spent + time.perf_counter() - began, 2)
+            checkpoint.save(path, method, name, optimisers, done, precision=precision, seconds=seconds)
         dev.barrier()
 
     update, log = Update(optimisers), _Log(folder, first)
@@ -195,6 +199,7 @@ def fit(
         if (step + 1) % checkpoint_every == 0 or step + 1 in ends:
             keep(step + 1)
     method.eval()
+    return {"precision": precision, "seconds": round(spent + time.perf_counter() - began, 2)}
 
 
 @torch.no_grad()

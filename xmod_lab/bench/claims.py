@@ -155,6 +155,31 @@ def verdicts(claims: Iterable[Claim], rows: pd.DataFrame, sick: Mapping[str, str
     return pd.DataFrame(found)
 
 
+def gate_verdicts(rows: pd.DataFrame, sick: Mapping[str, str], *, real: bool) -> pd.DataFrame:
+    """U6: the gates into the segmentation decoder favour the structure more than those of the untrained network.
+
+    rows: `patients.gate_rows`. One line a level: difference of the ratios inside over outside, mean over modalities and
+    seeds, by patient.
+    """
+    import pandas as pd
+
+    found = []
+    for name, part in rows[rows["map"].str.startswith("gate/segmentation/")].groupby("map", sort=True):
+        place = f"{part['dataset'].iloc[0]}/{part['task'].iloc[0]}"
+        difference = (part["ratio"] - part["untrained"]).groupby([part["fold"], part["patient"]]).mean().dropna()
+        low, high = bootstrap_interval(difference.to_numpy())
+        reason = sick.get(f"{place}/uagan", "")
+        if not reason and smallest_p(len(difference)) >= ALPHA:
+            reason = f"{len(difference)} patients are too few"
+        found.append({
+            "claim": "U6", "data set": place, "tested on": "all", "metric": "gate inside / outside",
+            "comparison": f"level {str(name)[-1]} - untrained", "published": "", "n": len(difference),
+            "difference": f"{difference.mean():+.3f}", "interval": f"{low:+.3f} to {high:+.3f}",
+            "verdict": _verdict(1, low, high, reason, real), "reason": reason,
+        })
+    return pd.DataFrame(found)
+
+
 def _verdict(sign: int, low: float, high: float, reason: str, real: bool) -> str:
     seen = "reproduced" if real else "direction seen"
     if reason or not (low > 0 or high < 0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xmod_lab.bench.claims import CLAIMS, untrained, verdicts
+from xmod_lab.bench.claims import CLAIMS, gate_verdicts, untrained, verdicts
 from xmod_lab.bench.patients import paper_table, system
 from xmod_lab.bench.suites import suite
 from xmod_lab.errors import LabError
@@ -44,7 +44,12 @@ def recorded(name: str, folder: Path) -> Recorded:
     rows = pd.read_csv(path, dtype={"patient": str})
     real = set(rows["dataset"]) == {"lgg"}
     sick = untrained(rows, problems_by_system(name, read_json(folder / f"{name}.json")["problems"]))
-    return Recorded(rows, sick, verdicts(CLAIMS[grid_of(name)], rows, sick, real=real), real)
+    claims = verdicts(CLAIMS[grid_of(name)], rows, sick, real=real)
+    gates = folder / f"{name}-gates.csv"
+    if gates.is_file():
+        read = pd.read_csv(gates, dtype={"patient": str})
+        claims = pd.concat([claims, gate_verdicts(read, sick, real=real)], ignore_index=True)
+    return Recorded(rows, sick, claims, real)
 
 
 def page(name: str, folder: Path) -> str:
@@ -60,6 +65,15 @@ def page(name: str, folder: Path) -> str:
     parts.append("## Did they train?\n\n" + _trained(sick))
     parts.append("## Claims\n\n" + to_markdown(claims.fillna("")))
     return "\n\n".join(parts) + "\n"
+
+
+def verdict_counts(name: str, folder: Path) -> str:
+    """Markdown: for each claim of a recorded suite how many of its comparisons came out how."""
+    from xmod_lab.evaluate.tables import to_markdown
+
+    claims = recorded(name, folder).claims
+    counts = claims.groupby("claim")["verdict"].value_counts().unstack(fill_value=0)
+    return to_markdown(counts.reset_index().rename_axis(None, axis=1))
 
 
 def tables(part: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

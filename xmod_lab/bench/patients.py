@@ -45,6 +45,27 @@ def patient_rows(name: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
+def gate_rows(name: str) -> pd.DataFrame:
+    """UAGAN's gates, inside over outside the structure (`evaluate.regions.map_ratios`), of every finished default run.
+
+    One row a run, test patient, modality and gate: `ratio`, and `untrained`, that of the same network before training.
+    """
+    import pandas as pd
+
+    from xmod_lab.evaluate.regions import map_ratios
+    from xmod_lab.runs import build, prepared_of
+
+    parts = []
+    for spec in suite(name):
+        run = Run(spec, spec.folder)
+        if system(spec) == "uagan" and run.complete:
+            prepared = prepared_of(spec)
+            found = map_ratios(run.method(), prepared, "gate/")
+            found["untrained"] = map_ratios(build(spec, prepared), prepared, "gate/")["ratio"]
+            parts.append(found.assign(dataset=spec.dataset, task=spec.task_name, fold=spec.fold, seed=spec.seed))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
 def by_patient(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean over structures, then over seeds: one row a system, fold, patient and tested modality."""
     keys = ["dataset", "task", "system", "fold", "patient", "modality"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xmod_lab import paths
 from xmod_lab.bench.health import problems
 from xmod_lab.bench.page import grid_of, page
-from xmod_lab.bench.patients import patient_rows
+from xmod_lab.bench.patients import gate_rows, patient_rows
 from xmod_lab.bench.suites import suite
 from xmod_lab.errors import LabError
 from xmod_lab.files import atomic_file, read_json, write_json, write_text
@@ -24,7 +24,9 @@ RUN = ["data set", "task", "method", "variant", "fold", "seed"]
 
 def suite_rows(name: str) -> pd.DataFrame:
     """One row a run and score: the run, its state, and tested modality, network, structure, Dice, HD95 (max), ASSD
-    (pooled) and misses, means over the test patients. A run that is missing has one row with the state "not run"."""
+    (pooled; distances in `unit`) and misses, means over the test patients. A run that is missing has one row with the
+    state "not run".
+    """
     import pandas as pd
 
     rows = []
@@ -46,7 +48,7 @@ def suite_rows(name: str) -> pd.DataFrame:
                     m: scores["means"][f"{m}/{where}/{structure}"] for m in ("hd95_max", "assd_pooled", "missing")
                 }
                 found = {"tested": tested, "network": network or tested, "structure": structure, "dice": dice}
-                rows.append(named | facts | found | others | {"seconds": scores["seconds"]})
+                rows.append(named | facts | found | others | {"unit": scores["unit"], "seconds": scores["seconds"]})
     return pd.DataFrame(rows)
 
 
@@ -77,7 +79,8 @@ def report(name: str, out: Path | None = None) -> str:
 def record(name: str, folder: Path) -> Path:
     """Write ``<name>.csv`` (`suite_rows`) and ``<name>.json`` (provenance of its runs) to `folder`; returns the CSV.
 
-    A suite that answers claims (`bench.claims`) gets ``<name>-patients.csv`` and the page ``<name>.md`` beside them.
+    A suite that answers claims (`bench.claims`) gets ``<name>-patients.csv`` and the page ``<name>.md`` beside them;
+    UAGAN's gates go to ``<name>-gates.csv``.
 
     Raises LabError if a run of the suite is missing: a record is whole.
     """
@@ -91,6 +94,9 @@ def record(name: str, folder: Path) -> Path:
     if grid_of(name):
         with atomic_file(folder / f"{name}-patients.csv") as temporary:
             patient_rows(name).round(5).to_csv(temporary, index=False)
+        if len(gates := gate_rows(name)):
+            with atomic_file(folder / f"{name}-gates.csv") as temporary:
+                gates.round(5).to_csv(temporary, index=False)
         write_text(folder / f"{name}.md", page(name, folder))
     return folder / f"{name}.csv"
 
@@ -119,6 +125,7 @@ def summary(csv: Path) -> str:
     from xmod_lab.evaluate.tables import to_markdown
 
     rows = pd.read_csv(csv)
+    rows = rows[rows["state"] != "demonstration"]  # no such score counts
     own = rows[(rows["network"] == rows["tested"]) | (rows["method"] != "unet_individual")]
     runs = own.groupby([*RUN, "tested"], sort=False)["dice"].mean().reset_index()
     lines = []

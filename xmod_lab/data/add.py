@@ -108,7 +108,7 @@ def _described(place: Path, label: str | None, kind: Literal["MR", "CT"] | None)
     if not images:
         raise LabError("only label files were found, no image", where=place, mend=LAYOUTS)
     modalities: dict[str, dict[str, Any]] = {
-        name: {"kind": kind or _kind(name, item), "pattern": item.pattern} for name, item in images.items()
+        _plain(name): {"kind": kind or _kind(name, item), "pattern": item.pattern} for name, item in images.items()
     }
     entry: dict[str, Any] = {"licence": "not stated", "citation": "not stated", "homepage": ""}
     entry |= {"relation": "same_subject", "modalities": modalities}
@@ -120,7 +120,8 @@ def _described(place: Path, label: str | None, kind: Literal["MR", "CT"] | None)
         for name, values in stored.items()
     }
     for owner, name in owners.items():
-        (modalities[owner] if owner else entry)["label"] = {"pattern": found[name].pattern, "values": named[name]}
+        target = modalities[_plain(owner)] if owner else entry
+        target["label"] = {"pattern": found[name].pattern, "values": named[name]}
     common = set.intersection(*(set(values.values()) for values in named.values()))
     if not common:
         raise LabError("the modalities' labels have no structure in common", where=place, mend="add them one by one")
@@ -263,6 +264,11 @@ def _owners(labels: list[str], modalities: list[str], place: Path) -> dict[str, 
             f"several files may be the label: {', '.join(labels)}", where=place, mend="name one with --label"
         )
     return {modality: names[0] for modality, names in owners.items()}
+
+
+def _plain(name: str) -> str:
+    """A file's modality as a name in the manifest: ``t1+c`` becomes ``t1_c``, as + joins modalities."""
+    return re.sub(r"[^\w-]+", "_", name).strip("_-") or "image"
 
 
 def _kind(name: str, item: Found) -> str:

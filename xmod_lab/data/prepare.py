@@ -31,7 +31,9 @@ from xmod_lab.errors import LabError
 VERSION = 1
 """raise it when the same files would give other arrays; older caches are then left aside"""
 
-INDEX = np.dtype([("patient", "U80"), ("slice", "i4"), ("foreground", "f4")])
+LONGEST = 80
+"""characters of a patient's name"""
+INDEX = np.dtype([("patient", f"U{LONGEST}"), ("slice", "i4"), ("foreground", "f4")])
 """a row of `Prepared.index`: patient, slice number in the volume, part of the slice that is foreground"""
 
 
@@ -162,6 +164,8 @@ def _describe(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict
         found = []
         for patient in names:
             found += [file_of(data, patient, data.modalities[part].pattern) for part in modality.split("+")]
+            owners = [file_of(data, patient, data.modalities[m].pattern) for m in box_owner(data, task)]
+            found += [path for path in owners if path.is_file()][:1]  # the crop follows it, tested or not
             if data.foreground:
                 found.append(file_of(data, patient, data.foreground))
             if modality in task.labelled:
@@ -175,13 +179,16 @@ def _describe(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict
 
 def _build(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict[str, list[str]], folder: Path) -> None:
     shapes = {}
-    cuts: dict[str, SliceGeometry] = {}
+    cuts: dict[str, tuple[SliceGeometry, Volume]] = {}
     for modality, names in wanted.items():
         index: list[np.ndarray] = []
         labelled = modality in task.labelled
         with (open(folder / f"{modality}.image", "wb") as image, open(folder / f"{modality}.foreground", "wb") as body,
               open(folder / f"{modality}.label", "wb") as label):
             for patient in names:
+                if len(patient) > LONGEST:
+                    raise LabError(f"the patient's name is longer than {LONGEST} characters", where=patient,
+                                   mend="rename the files")
                 planes, inside, geometry, volume = sliced(data, task, recipe, patient, modality, size, cuts)
                 planes.astype(np.float16).tofile(image)
                 inside.astype(np.uint8).tofile(body)

@@ -184,6 +184,8 @@ class Dataset(_Strict):
     def _consistent(self) -> Dataset:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.key):
             raise ValueError("key: use lower-case letters, digits, _ and - only; it names folders")
+        if bad := [m for m in self.modalities if not re.fullmatch(r"[\w-]+", m) or m.endswith("-")]:
+            raise ValueError(f"modalities: {bad[0]!r} may hold letters, digits, _ and - only ('+' joins, '->' derives)")
         if self.access == "registration" and not self.steps:
             raise ValueError("steps: access 'registration' needs the steps a person takes")
         if self.access == "phantom" and not self.phantom:

@@ -5,6 +5,8 @@ Nothing here looks at labels, except `truth_of`, which reads nothing else.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from xmod_lab.data.geometry import SliceGeometry, geometry_of
@@ -33,7 +35,7 @@ def _body_of(data: Dataset, recipe: Recipe, patient: str, modality: str, volume:
 
 
 def sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: str, size: int,
-            cuts: dict[str, SliceGeometry]) -> tuple[np.ndarray, np.ndarray, SliceGeometry, Volume]:
+            cuts: dict[str, tuple[SliceGeometry, Volume]]) -> tuple[np.ndarray, np.ndarray, SliceGeometry, Volume]:
     """Images (D, S, S[, stack]) float32 and foreground (D, S, S) bool of one patient, and how they were cut.
 
     `cuts` remembers how each patient of registered data was cut, for its other modalities.
@@ -42,14 +44,15 @@ def sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: st
     volumes = [load_image(data, patient, part) for part in parts]
     bodies = [_body_of(data, recipe, patient, part, volume) for part, volume in zip(parts, volumes, strict=True)]
     for volume in volumes[1:]:
-        _same_shape(volume, volumes[0].array.shape, volumes[0].path.name)
+        _same_grid(volume, volumes[0])
     body, first = np.logical_or.reduce(bodies), volumes[0]
     if patient in cuts and data.relation == "registered":
-        geometry = cuts[patient]
-        _same_shape(first, geometry.shape, f"the other modalities of {patient}")
+        geometry, other = cuts[patient]
+        _same_grid(first, other)
     else:
         boxed = _box_body(data, task, recipe, patient, parts, bodies, first)
-        geometry = cuts[patient] = geometry_of(first.array.shape, first.spacing, boxed, recipe, size)
+        geometry = geometry_of(first.array.shape, first.spacing, boxed, recipe, size)
+        cuts[patient] = geometry, dataclasses.replace(first, array=first.array[:0])  # the grid, without its voxels
     planes = []
     for part, volume, own in zip(parts, volumes, bodies, strict=True):
         values = normalise(volume.array, own, recipe, data.modalities[part].kind)
@@ -58,10 +61,12 @@ def sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: st
     return images, geometry.forward(body, "nearest"), geometry, first
 
 
-def _same_shape(volume: Volume, shape: tuple[int, ...], other: str) -> None:
-    if volume.array.shape != shape:
-        raise LabError(f"registered volumes differ: {volume.array.shape} and {shape}", where=volume.path,
-                       mend=f"resample it to {other}")
+def _same_grid(volume: Volume, other: Volume) -> None:
+    if not volume.grid.same_as(other.grid):
+        shapes = f"{volume.grid.shape} and {other.grid.shape}"
+        differ = shapes if volume.grid.shape != other.grid.shape else "their affines"
+        raise LabError(f"registered volumes differ: {differ}", where=volume.path,
+                       mend=f"resample it to {other.path.name}")
 
 
 def _box_body(data: Dataset, task: Task, recipe: Recipe, patient: str, parts: list[str], bodies: list[np.ndarray],
@@ -74,7 +79,7 @@ def _box_body(data: Dataset, task: Task, recipe: Recipe, patient: str, parts: li
             return bodies[parts.index(owner)]
         if file_of(data, patient, data.modalities[owner].pattern).is_file():
             volume = load_image(data, patient, owner)
-            _same_shape(volume, like.array.shape, like.path.name)
+            _same_grid(volume, like)
             return _body_of(data, recipe, patient, owner, volume)
     return bodies[0]
 
