@@ -179,6 +179,13 @@ def test_health_limits(tmp_path: Path, log: list[dict[str, float]], missing: flo
     assert (not found) if said is None else any(said in text for text in found)
 
 
+def test_target_only_answers_for_the_modality_it_learned_from(tmp_path: Path) -> None:
+    run = finished(tmp_path, falling(10, 1), {}, 1.0)  # T2 is missed
+    for method, sick in (("target_only", True), ("source_only", False)):
+        found = health.problems(Run(RunSpec(method, "brain_tumour", "t1_to_t2"), run.folder))
+        assert bool(found) == sick
+
+
 CRITIC = {"critic": -1.0, "critic_penalty": 1.0, "critic_modality": 0.1, "modality": 0.2, "reconstruction": 0.5,
           "change": 0.2}
 

@@ -90,10 +90,12 @@ def _modalities(run: Run) -> int:
 
 
 def _missed(run: Run) -> list[tuple[str, float]]:
-    """For each structure of each labelled modality, by its own network: share of patients with it in one mask only."""
+    """For each structure of each modality it learned from, by its own network: share of patients with it in one mask."""
     from xmod_lab.data.manifest import dataset
+    from xmod_lab.methods import method_entry
 
-    labelled = dataset(run.spec.dataset).tasks[run.spec.task_name].labelled
+    task = dataset(run.spec.dataset).task(run.spec.task_name)
+    labelled = task.unlabelled if method_entry(run.spec.method).cls.swaps_labels else task.labelled
     rows = run.table()
     own = rows[rows["modality"].isin(labelled) & (rows["network"] == rows["modality"])]
     what = own["structure"].astype(str) + " in " + own["modality"].astype(str)
