@@ -90,7 +90,8 @@ def _modalities(run: Run) -> int:
 
 
 def _missed(run: Run) -> list[tuple[str, float]]:
-    """For each structure of each modality it learned from, by its own network: share of patients with it in one mask."""
+    """For each structure of each modality it learned from, by its own network: share of patients in whom
+    one mask alone has it."""
     from xmod_lab.data.manifest import dataset
     from xmod_lab.methods import method_entry
 
