@@ -110,8 +110,8 @@ def _described(place: Path, label: str | None, kind: Literal["MR", "CT"] | None)
     modalities: dict[str, dict[str, Any]] = {
         _plain(name): {"kind": kind or _kind(name, item), "pattern": item.pattern} for name, item in images.items()
     }
-    entry: dict[str, Any] = {"licence": "not stated", "citation": "not stated", "homepage": "", "modalities": modalities}
-    entry["relation"] = "same_subject"
+    entry: dict[str, Any] = {"licence": "not stated", "citation": "not stated", "homepage": ""}
+    entry |= {"relation": "same_subject", "modalities": modalities}
     owners = _owners(labels, list(images), place)
     stored = {name: _values(found[name]) for name in owners.values()}
     binary = set.union(*stored.values()) == {1}
@@ -260,7 +260,7 @@ def _owners(labels: list[str], modalities: list[str], place: Path) -> dict[str, 
     if sorted(name for names in owners.values() for name in names) != sorted(labels) or any(
         len(names) != 1 for names in owners.values()
     ):
-        raise LabError(f"several files may be the label: {', '.join(labels)}", where=place, mend="name one with --label")
+        raise LabError(f"several files may be the label: {', '.join(labels)}", where=place, mend="use --label")
     return {modality: names[0] for modality, names in owners.items()}
 
 
