@@ -260,7 +260,8 @@ def _owners(labels: list[str], modalities: list[str], place: Path) -> dict[str, 
     if sorted(name for names in owners.values() for name in names) != sorted(labels) or any(
         len(names) != 1 for names in owners.values()
     ):
-        raise LabError("several files may be the label: " + ", ".join(labels), where=place, mend="name one with --label")
+        several = ", ".join(labels)
+        raise LabError(f"several files may be the label: {several}", where=place, mend="name one with --label")
     return {modality: names[0] for modality, names in owners.items()}
 
 
