@@ -104,7 +104,7 @@ def test_record_refuses_a_name_twice():
 def test_record_only_notes_a_trivial_answer_where_nothing_is_compared(monkeypatch, capsys):
     monkeypatch.setenv("XMOD_COMPARE", "0")
     nb.record("x", 0.01, trivial=0.0, tolerance=0.1)
-    assert "no better than the trivial 0" in capsys.readouterr().out
+    assert "within the tolerance 0" in capsys.readouterr().out
 
 
 def test_check_prints_or_hints(capsys):
