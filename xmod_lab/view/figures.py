@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xmod_lab.view.attention import draw_overlay, faded, overlays
 from xmod_lab.view.maps import channel_order, map_grid, matrix_grid, systems
+from xmod_lab.view.matrices import statistics_scatter
 from xmod_lab.view.plots import dice_matrix, intensity_histograms, loss_curves, patient_boxes
 from xmod_lab.view.schematics import two_streams
 from xmod_lab.view.slices import (
@@ -24,5 +25,5 @@ __all__ = [
     "Picture", "batch_panel", "channel_order", "colours_of", "dice_matrix", "draw_contours", "draw_overlay",
     "draw_slice", "example_rows", "faded", "gallery", "intensity_histograms", "loss_curves", "map_grid", "matrix_grid",
     "montage", "overlays", "patient_boxes", "picture_of", "picture_panels", "predictions", "recipe_steps",
-    "slice_dice", "slice_panels", "stamp", "systems", "two_streams", "use",
+    "slice_dice", "slice_panels", "stamp", "statistics_scatter", "systems", "two_streams", "use",
 ]

@@ -76,6 +76,7 @@ def matrix_grid(
     differences: Sequence[str] = (),
     names: Sequence[str] = (),
     axes_named: tuple[str, str] = ("", ""),
+    cell: float = 1.9,
     unit: str = "",
     title: str = "",
 ) -> Figure:
@@ -83,12 +84,13 @@ def matrix_grid(
 
     span: the scale of all matrices, in two colours where it goes below zero. differences: columns that are differences
     of the others, drawn in two colours on a scale of their own, the largest magnitude in the figure. names: of rows and
-    columns of small matrices, whose values are then printed. axes_named: what rows and columns of a matrix are.
+    columns of small matrices, whose values are then printed. axes_named: what rows and columns of a matrix are. cell:
+    inches of one matrix.
     """
     import matplotlib.pyplot as plt
 
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    size = (1.0 + 1.9 * len(columns) + 0.6, 0.7 + 1.9 * len(rows))
+    size = (1.6 + cell * len(columns), 0.7 + cell * len(rows))
     figure, axes = plt.subplots(len(rows), len(columns), figsize=size, layout="constrained", squeeze=False)
     apart = [np.abs(row[c]).max() for row in rows.values() for c in differences if c in row]
     most = float(max(apart, default=1.0)) or 1.0
@@ -108,7 +110,7 @@ def matrix_grid(
             if r == 0:
                 axis.set_title(column, fontsize=9)
             if names:
-                _print_values(axis, row[column], names, (low + high) / 2, colours)
+                _print_values(axis, row[column], names, shown[other].to_rgba(row[column]))
         axes[r, 0].set_ylabel(f"{name}\n{axes_named[0]}".strip(), fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel(axes_named[1], fontsize=9)
@@ -121,13 +123,13 @@ def matrix_grid(
     return figure
 
 
-def _print_values(axis, matrix: np.ndarray, names: Sequence[str], middle: float, colours: str) -> None:  # type: ignore[no-untyped-def]
+def _print_values(axis, matrix: np.ndarray, names: Sequence[str], paint: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    light = paint[..., :3] @ (0.299, 0.587, 0.114)
     for i in range(matrix.shape[0]):
         for j in range(matrix.shape[1]):
-            value = float(matrix[i, j])
-            ink = "black" if colours == DIVERGING or value > middle else "white"
+            value, ink = round(float(matrix[i, j]), 2) + 0.0, "black" if light[i, j] > 0.45 else "white"  # no -0.00
             axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7.5, color=ink)
-    short = [name[:4] for name in names]
+    short = [name[: max(4, 20 // len(names))] for name in names]  # what a cell has room for
     axis.set_xticks(range(len(short)), short, fontsize=7.5)
     axis.set_yticks(range(len(short)), short, fontsize=7.5)
     axis.tick_params(length=0)
