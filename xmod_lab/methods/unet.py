@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from xmod_lab.errors import LabError
-from xmod_lab.losses.segmentation import cross_entropy, soft_dice
+from xmod_lab.losses.segmentation import cross_entropy, dice_cross_entropy
 from xmod_lab.maps import Map
 from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, one_of
 from xmod_lab.models.multi_stream import MultiStream
@@ -87,9 +87,8 @@ class UNetBaseline(Method):
             slices = batch[modality]
             assert slices.label is not None
             logits = self.segment(slices.image, modality)
-            losses[modality] = cross_entropy(logits.float(), slices.label, self.class_weight)
-            if self.config.dice:
-                losses[modality] = losses[modality] + soft_dice(logits, slices.label)
+            loss = dice_cross_entropy if self.config.dice else cross_entropy
+            losses[modality] = loss(logits.float(), slices.label, self.class_weight)
         total = torch.stack(list(losses.values())).mean()
         update(total, "segmenter")
         return StepResult({"total": total.item()} | {f"segmentation/{m}": v.item() for m, v in losses.items()})
