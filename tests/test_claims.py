@@ -138,7 +138,7 @@ def test_published_differences_are_those_of_csas_tables() -> None:
     }
     for claim in CLAIMS["csa"]:
         table = published[claim.modality]
-        assert claim.published == pytest.approx(table[claim.method] - table[claim.other], abs=0.011)
+        assert claim.published == pytest.approx(table[claim.method] - table[claim.other], abs=0.016)
 
 
 def test_suites_name_each_run_once() -> None:

@@ -151,7 +151,7 @@ def test_the_loss_is_the_mean_over_modalities() -> None:
 
 def test_decay_and_schedule() -> None:
     """Weight decay is the kernels' alone; the rate falls geometrically to `final_rate` times itself."""
-    stage = built("ummkd").stages()[0]
+    stage = built("ummkd", decay=1e-4).stages()[0]
     kernels, others = stage.optimisers["segmenter"].param_groups
     assert kernels["weight_decay"] == 1e-4 and others["weight_decay"] == 0
     assert all(p.ndim == 4 for p in kernels["params"]) and all(p.ndim == 1 for p in others["params"])

@@ -140,7 +140,7 @@ def test_csa_adds_its_weighted_loss(pair: str) -> None:
     for m, s in batch.items():
         first, second = (features_of(method, batch)[m][g] for g in PAIRS[pair])
         found.append(affinity(first, second, class_masks(s.label, 3, first.shape[2:]))[0])
-    expected = 3 * affinity_loss(*found, torch.tensor([True, True, True])).item()
+    expected = 3 / 2 * affinity_loss(*found, torch.tensor([True, True, True])).item()
     assert losses["affinity"] == pytest.approx(expected, rel=1e-4) and expected > 0
     parts = [losses["segmentation/A"], losses["segmentation/B"]]
     assert losses["total"] == pytest.approx(sum(parts) / 2 + losses["affinity"], rel=1e-5)
@@ -152,7 +152,7 @@ def test_several_pairs_of_layers_are_summed() -> None:
 
 
 def test_pairs_of_modalities_are_averaged() -> None:
-    """Three modalities: the mean of three comparisons, so that the weight means what it means for two."""
+    """Three modalities: the mean of three comparisons, and the whole of equation 5 over the number of modalities."""
     batch, found = a_batch("ABC", each=1), []
     method = built("csa", "ABC").eval()
     for pair in ("AB", "AC", "BC"):
@@ -161,7 +161,7 @@ def test_pairs_of_modalities_are_averaged() -> None:
         )
     seen = method.see({m: s.image for m, s in batch.items()})
     whole = method.between(seen, labels_of(batch))["affinity"].item()
-    assert whole == pytest.approx(sum(f["affinity"].item() for f in found) / 3, rel=1e-4)
+    assert whole == pytest.approx(sum(2 * f["affinity"].item() for f in found) / 3 / 3, rel=1e-4)
 
 
 def test_affinity_without_classes_has_one_mask_of_ones() -> None:
@@ -201,7 +201,7 @@ def test_a_class_that_a_batch_lacks_is_left_out_of_csa() -> None:
     matrices = {m: method.matrices(f, batch[m].label, "near") for m, f in features_of(method, batch).items()}
     assert matrices["A"][1].tolist() == [True] * 3 and matrices["B"][1].tolist() == [True, True, False]
     difference = (matrices["A"][0] - matrices["B"][0]).square().mean((1, 2))
-    assert step(method, batch)["affinity"] == pytest.approx(0.5 * difference[:2].mean().item(), rel=1e-4)
+    assert step(method, batch)["affinity"] == pytest.approx(0.25 * difference[:2].mean().item(), rel=1e-4)
     assert "affinity/near/rim/A" in (found := method.maps(batch)) and "affinity/near/rim/B" not in found
     assert not [key for key in found if key.startswith("affinity_difference/near/rim/")]
 
@@ -214,7 +214,7 @@ def test_a_class_that_a_batch_lacks_is_left_out_of_ummkd_unless_as_printed() -> 
     (a, _), (b, has) = (class_logits(logits[m], batch[m].label) for m in "AB")
     assert has.tolist() == [True, True, False]
     for printed, kept in ((False, has), (True, torch.ones_like(has))):
-        expected = 0.5 * distillation_loss(a, b, kept).item()
+        expected = 0.25 * distillation_loss(a, b, kept).item()
         assert losses[printed]["distillation"] == pytest.approx(expected, rel=1e-4)
     assert losses[True]["distillation"] > losses[False]["distillation"]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from tests.joint import a_batch, built
 from xmod_lab.errors import LabError
 from xmod_lab.losses.adversarial import wasserstein_critic
-from xmod_lab.methods.base import Clock, build_config
-from xmod_lab.methods.uagan import RAMP, UAGAN, decay, ramp, summed
+from xmod_lab.methods.base import RAMP, Clock, build_config, late
+from xmod_lab.methods.uagan import UAGAN, ramp, summed
 from xmod_lab.models.two_stream import STREAMS
 from xmod_lab.train import Update, set_rates
 
@@ -98,7 +98,7 @@ def test_shape_consistency_grows_to_100(progress: float, weight: float) -> None:
 
 
 def test_rates_stay_for_60_percent_and_fall_to_a_hundredth() -> None:
-    found = [decay(t) for t in (0, 0.3, RAMP, 0.8, 1)]
+    found = [late(t) for t in (0, 0.3, RAMP, 0.8, 1)]
     assert found == pytest.approx([1, 1, 1, 1 - 0.99 / 2, 0.01])
     stage = uagan(rate=1e-3, critic_rate=2e-4).stages()[0]
     set_rates(stage, 1.0)

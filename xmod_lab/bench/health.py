@@ -20,7 +20,7 @@ FALL = 0.8
 MISSED = 0.5
 """share of patients in whom a structure of a labelled modality is missed: below, for each of them"""
 FELT = 1e-6
-"""weighted affinity term over the segmentation loss, first tenth: at least. As printed it is far below"""
+"""weighted affinity term over the segmentation loss, first tenth: at least. As printed it lies near this limit"""
 DISTILLED = 0.5
 """divergence between two modalities' soft confusions at the end, in nats: at most"""
 PENALTY = 0.5

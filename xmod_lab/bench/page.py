@@ -14,8 +14,8 @@ from xmod_lab.files import read_json
 if TYPE_CHECKING:
     import pandas as pd
 
-UAGAN_TABLE = ("dice", "precision", "sensitivity", "specificity", "assd_pooled")
-CSA_TABLE = ("dice", "hd")
+UAGAN_TABLE = ("dice", "precision", "sensitivity", "specificity", "assd_pooled", "missing")
+CSA_TABLE = ("dice", "hd", "missing")
 HEALTH = "xmod_lab/bench/health.py"
 
 
@@ -108,13 +108,16 @@ def problems_by_system(name: str, problems: dict[str, str]) -> dict[str, str]:
 def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:
     seeds, folds = rows["seed"].nunique(), rows["fold"].nunique()
     what = "Real patients." if real else "Phantoms: a direction may be seen here, nothing is reproduced."
+    once = "With one seed all this is of the networks that were trained, not of another training."
     return (
         f"{what} {facts['runs']} runs, {seeds} seed{'s' * (seeds > 1)}, {folds} fold{'s' * (folds > 1)}, "
         f"{facts['training_seconds']} s of training in all. Distances in {'voxels' if real else 'mm'}; a structure "
-        "that is missed costs the diagonal of its volume. A claim is a paired difference over patients with a "
-        "bootstrap interval (95 %). A system counts as trained if it beats all background and no limit of "
-        f"`{HEALTH}` is broken."
-    )
+        "that is missed costs the diagonal of its volume (`missed`: mean count). sd with n - 1.\n\n"
+        "A claim is a paired difference over patients with Student's 95 % interval. It decides if the interval "
+        "excludes zero, there are six patients or more, and both systems trained: they beat all background in some modality and "
+        f"break no limit of `{HEALTH}` in any run. One comparison in twenty decides by chance alone; p_holm is the "
+        f"signed-rank p corrected over this page. {once if seeds == 1 else ''}"
+    ).rstrip()
 
 
 def _trained(sick: dict[str, str]) -> str:

@@ -77,6 +77,20 @@ def bootstrap_interval(
     return float(found.low), float(found.high)
 
 
+def mean_interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean paired difference; NaN for fewer than two.
+
+    With six patients it misses a true mean of normal differences 5 times in 100, the percentile bootstrap 14 times.
+    """
+    from scipy.stats import t
+
+    n = len(differences)
+    if n < 2:
+        return float("nan"), float("nan")
+    half = t.ppf((1 + level) / 2, n - 1) * np.std(differences, ddof=1) / np.sqrt(n)
+    return float(np.mean(differences) - half), float(np.mean(differences) + half)
+
+
 def compare(
     table: pd.DataFrame, baseline: str, metric: str, *, methods: Sequence[str] | None = None, seed: int = 0
 ) -> pd.DataFrame:

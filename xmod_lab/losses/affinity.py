@@ -22,8 +22,8 @@ MIN_PIXELS = 4.0
 def class_masks(labels: Int64[Tensor, "b H W"], classes: int, size: tuple[int, int]) -> Float[Tensor, "b c h w"]:
     """Share of each feature pixel that belongs to each class, in [0, 1]; sums to 1 over classes. Equation 2's M.
 
-    Averaging keeps the area of thin rings, which nearest neighbours overestimate and max-pooling doubles. A mask at the
-    labels' own size is binary.
+    Averaging keeps the area of thin rings, which nearest neighbours overestimate and max-pooling more than doubles. A
+    mask at the labels' own size is binary.
     """
     return F.adaptive_avg_pool2d(F.one_hot(labels, classes).movedim(-1, 1).float(), size)
 

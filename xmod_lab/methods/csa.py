@@ -27,9 +27,10 @@ PAIRS = {"near": ("5", "6"), "far": ("4", "8"), "late": ("8", "9")}
 
 @dataclass(frozen=True)
 class CSAConfig(FCNConfig):
-    """weight: lambda of equation 5. pairs: near, far or late; several are summed. by_class: False is `affinity`.
+    """weight: lambda of equation 5, whose whole is divided by the number of modalities.
 
-    area_scaled and reduction="mean_then_square" are equations 3 and 4 to the letter (preset `printed`).
+    pairs: near, far or late; several are summed. by_class: False is `affinity`. area_scaled and
+    reduction="mean_then_square" are equations 3 and 4 to the letter (preset `printed`).
     """
 
     weight: float = 0.5
@@ -43,7 +44,7 @@ class CSA(FCNBaseline):
     r"""`msbn` + :math:`\lambda L_{CSA}`, mean over pairs of modalities (equation 5).
 
     The default compares affinities entry by entry: as printed, the loss is the squared difference of two *means*, over
-    an area in pixels, some five orders of magnitude smaller, and cannot be felt beside the segmentation loss.
+    an area in pixels, some four orders of magnitude smaller, and cannot be felt beside the segmentation loss.
     """
 
     Config = CSAConfig
@@ -95,7 +96,7 @@ class CSA(FCNBaseline):
                 for a, b in combinations(labels, 2)
             ]
             terms.append(torch.stack(over).mean())
-        return {"affinity": self.config.weight * torch.stack(terms).sum()}
+        return {"affinity": self.config.weight / len(labels) * torch.stack(terms).sum()}
 
     @torch.no_grad()
     def maps(self, batch: Batch) -> dict[str, Map]:

@@ -60,18 +60,19 @@ class Seen:
 
 
 class FCNBaseline(Method):
-    r"""Minimise soft Dice + cross-entropy of every modality (CSA, equation 5, with alpha = beta = 1).
+    r"""Minimise soft Dice + cross-entropy of every modality (CSA, equation 5 over M, with alpha = beta = 1).
 
-    .. math:: L = \tfrac1M \sum_m (L^m_{dice} + L^m_{ce}) + L_{between}
+    .. math:: L = \tfrac1M \big[ \sum_m (L^m_{dice} + L^m_{ce}) + \lambda L_{between} \big]
 
-    Mean over modalities, so that the learning rate means the same for two and three of them.
+    Over the number of modalities M, so that the learning rate means the same for two and three of them; lambda keeps
+    its weight against the sum.
     """
 
     Config = FCNConfig
     config: FCNConfig
     paper_names: ClassVar[dict[str, str]] = {"F(l)": "network.groups"}
     presets: ClassVar[dict[str, dict[str, object]]] = {
-        # CSA's text: Adam at 1e-4, 5 % less every 1,000 iterations (0.022 after 74,000)
+        # CSA: Adam at 1e-4, 5 % less every 1,000 iterations. It does not say how many: 0.022 is after UAGAN's 74,000
         "printed": {"rate": 1e-4, "final_rate": 0.022, "dropout": 0.75}
     }
 

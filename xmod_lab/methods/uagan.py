@@ -13,23 +13,15 @@ from xmod_lab.errors import LabError
 from xmod_lab.losses.adversarial import gradient_penalty, wasserstein_critic, wasserstein_generator
 from xmod_lab.losses.segmentation import cross_entropy
 from xmod_lab.maps import Map, record
-from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, one_of
+from xmod_lab.methods.base import RAMP, Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, late, one_of
 from xmod_lab.models.critic import StarCritic
 from xmod_lab.models.two_stream import STREAMS, TwoStream
 from xmod_lab.models.unet import LEVELS
-
-RAMP = 0.6
-"""part of training in which the shape term grows and the learning rate stays: 60 of 100 epochs"""
 
 
 def ramp(progress: float) -> float:
     """Share of the shape-consistency weight at `progress` of training: linear from 0, and 1 from 60 % on."""
     return min(1.0, progress / RAMP)
-
-
-def decay(progress: float) -> float:
-    """Factor on the learning rate: 1 for 60 % of training, then linear to 0.01 (1e-4 to 1e-6 in the paper)."""
-    return 1.0 if progress <= RAMP else 1.0 - 0.99 * (progress - RAMP) / (1 - RAMP)
 
 
 @dataclass(frozen=True)
@@ -153,7 +145,7 @@ class UAGAN(Method):
         }
         if self.critic is not None:
             optimisers["critic"] = adam(self.critic.parameters(), self.config.critic_rate, betas)
-        return [Stage("joint", 1.0, optimisers, dict.fromkeys(optimisers, decay))]
+        return [Stage("joint", 1.0, optimisers, dict.fromkeys(optimisers, late))]
 
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
         names = self.problem.labelled
@@ -214,7 +206,8 @@ class UAGAN(Method):
     def segment(self, image: Tensor, modality: str, label: str = "given") -> Tensor:
         """(b, k, h, w) -> logits (b, c, h, w).
 
-        The translation encoder, whose features the segmenter reads, is told the image's own modality: `modality`, or
+        In training the translation encoder, whose features the segmenter reads, is told the modality asked for; in a
+        test, as in the authors' code, the image's own: `modality`, or
         with label="predicted" what the critic takes each image for: an image of unknown origin can be segmented.
         """
         if label == "predicted":

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from xmod_lab.errors import LabError
 from xmod_lab.losses.segmentation import cross_entropy, dice_cross_entropy
 from xmod_lab.maps import Map
-from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, one_of
+from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, late, one_of
 from xmod_lab.models.multi_stream import MultiStream
 from xmod_lab.models.unet import LEVELS, UNet
 
 SHARED = "all"
+SCHEDULES = {"poly": lambda t: (1 - 0.9 * t) ** 0.9, "late": late}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class UNetConfig:
 
     foreground_weight: weight of each foreground class in the cross-entropy against 1 - foreground_weight for the
     background, 0.5 for none; UAGAN's code uses 0.98. dice: add the soft Dice (UAGAN's code has cross-entropy alone).
-    augment: none, standard, or strong (gamma and inversion).
+    augment: none, standard, or strong (gamma and inversion). schedule: of the learning rate, `poly` (falling from the
+    first step) or `late` (constant for 60 %, then linear to a hundredth, as UAGAN). beta1: of Adam.
     """
 
     width: int = 16
@@ -40,6 +42,8 @@ class UNetConfig:
     dropout: float = 0.5
     foreground_weight: float = 0.5
     dice: bool = True
+    schedule: str = "poly"
+    beta1: float = 0.9
     augment: str = "standard"
 
 
@@ -52,6 +56,7 @@ class UNetBaseline(Method):
 
     def __init__(self, config: UNetConfig, problem: Problem):
         super().__init__(config, problem)
+        one_of(type(self), "schedule", config.schedule, SCHEDULES)
         self.networks = nn.ModuleDict(self._networks())
         foreground = config.foreground_weight
         weight = torch.tensor([1 - foreground] + [foreground] * len(problem.classes))
@@ -78,8 +83,9 @@ class UNetBaseline(Method):
         return tuple(self.networks) if self.config.individual else ()
 
     def stages(self) -> list[Stage]:
-        optimiser = adam(self.parameters(), self.config.rate)
-        return [Stage("segmentation", 1.0, {"segmenter": optimiser}, {"segmenter": lambda t: (1 - 0.9 * t) ** 0.9})]
+        optimiser = adam(self.parameters(), self.config.rate, (self.config.beta1, 0.999))
+        schedule = SCHEDULES[self.config.schedule]
+        return [Stage("segmentation", 1.0, {"segmenter": optimiser}, {"segmenter": schedule})]
 
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
         losses = {}
