@@ -38,3 +38,16 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XMOD_HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("XMOD_RUNS", raising=False)
         yield
+
+
+@pytest.fixture
+def figure_style() -> Iterator[None]:
+    """The package's picture style, and no figure left open."""
+    import matplotlib.pyplot as plt
+
+    from xmod_lab.view import figures
+
+    with plt.rc_context():
+        figures.use()
+        yield
+    plt.close("all")

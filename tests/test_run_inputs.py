@@ -13,6 +13,7 @@ import torch
 
 from tests.tiny import make_tiny, tiny_manifest
 from xmod_lab import bench, profiles
+from xmod_lab.bench import tables
 from xmod_lab.errors import LabError
 from xmod_lab.files import read_json, write_json, write_text
 from xmod_lab.methods import METHODS
@@ -57,6 +58,14 @@ def test_a_folder_made_from_something_else_is_refused(
     said = {"profile": "another smoke profile", "config": "another value of dropout", "patients": "other patients"}
     with pytest.raises(LabError, match=f"the run was begun with {said[what]}"):
         ensure_run(spec, progress=False)
+    if finished:  # whoever takes finished runs asks the same
+        monkeypatch.setattr(bench, "suite", lambda name: [spec])
+        monkeypatch.setattr(tables, "suite", lambda name: [spec])
+        for taker in (lambda: bench.ensure_runs({"x": spec}), lambda: bench.run_suite("x")):
+            with pytest.raises(LabError, match=f"the run was begun with {said[what]}"):
+                taker()
+        with pytest.raises(LabError, match=f"the run was begun with {said[what]}"):
+            tables.record("x", home)
 
 
 def test_a_finished_run_is_read_where_its_data_are_gone(home: Path) -> None:
@@ -71,11 +80,11 @@ def test_runs_side_by_side_give_the_numbers_of_one_after_the_other(
 ) -> None:
     """Their processes know the real smoke profile, not this module's small one."""
     specs = {str(seed): RunSpec("unet_joint", "tiny", "both", seed=seed) for seed in (40, 41)}
+    monkeypatch.setitem(profiles.PROFILES, "smoke", REAL_SMOKE)
     found = bench.ensure_runs(specs, jobs=2, device="cpu")
     assert [run.complete for run in found.values()] == [True, True]
     assert bench.ensure_runs(specs) == found
     alone = RunSpec("unet_joint", "tiny", "both", seed=40, settings=(("width", 8),))
-    monkeypatch.setitem(profiles.PROFILES, "smoke", REAL_SMOKE)
     torch.set_num_threads(1)
     assert ensure_run(alone, progress=False).scores()["means"] == found["40"].scores()["means"]
 

@@ -69,7 +69,7 @@ def test_no_file_carries_traces_of_a_machine():
         ("C:\\Us" + "ers\\Ann", 1),
         ("TO" + "DO: later", 1),
         ("https://files.python" + "hosted.org/x", 1),
-        ("https://example.org/home/page and notebooks/tmp/x and ~/work/x and $HOME/work/x", 0),
+        ("https://example.org/ho" + "me/page and notebooks/tm" + "p/x and ~/scans/x and $HOME/scans/x", 0),
         ("`/tmp` alone names no file", 0),
     ],
 )

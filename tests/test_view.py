@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,12 +25,7 @@ from xmod_lab.view.volumes import best_slice, window_of
 CLASSES = ["necrosis", "oedema"]
 
 
-@pytest.fixture(autouse=True)
-def _style() -> Iterator[None]:
-    with plt.rc_context():
-        figures.use()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("figure_style")
 
 
 @pytest.fixture

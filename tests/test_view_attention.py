@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,13 +12,7 @@ from matplotlib.patches import FancyBboxPatch
 from xmod_lab.view import figures
 from xmod_lab.view.attention import OPACITY
 
-
-@pytest.fixture(autouse=True)
-def _style() -> Iterator[None]:
-    with plt.rc_context():
-        figures.use()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("figure_style")
 
 
 @pytest.fixture

@@ -33,6 +33,11 @@ def patients_now(spec: RunSpec) -> dict[str, Any] | None:
         return None
 
 
+def check_now(run: Run) -> None:
+    """`check_same` against today's patients, for whoever takes a finished run."""
+    check_same(run, patients_now(run.spec))
+
+
 def check_same(run: Run, patients: dict[str, Any] | None) -> None:
     """Refuse a folder that was begun with another profile, configuration or other patients than asked for now.
 

@@ -205,7 +205,7 @@ def ensure_run(spec: RunSpec, *, device: str = "auto", progress: bool = True) ->
     config_of(spec)  # a wrong name or value is refused before a folder or a phantom is made
     run, chosen = Run(spec, spec.folder), dev.pick(device)
     if run.complete and not dev.launched():
-        inputs.check_same(run, inputs.patients_now(spec))
+        inputs.check_now(run)
         return run
     dev.join_group(chosen)
     with locked(run.folder) if dev.rank() == 0 else contextlib.nullcontext():

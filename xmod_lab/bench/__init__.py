@@ -89,7 +89,7 @@ def ensure_runs(specs: Mapping[str, RunSpec], jobs: int | None = None, device: s
                 if problem := done.exception() or done.result():
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise LabError(f"{begun[done]} failed: {problem}")
-    return {name: Run(spec, spec.folder) for name, spec in specs.items()}
+    return {name: ensure_run(spec, device=device, progress=False) for name, spec in specs.items()}
 
 
 def _train(spec: RunSpec, device: str) -> str:
@@ -113,10 +113,18 @@ def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
 
 
 def run_missing(runs: Sequence[Run], jobs: int, device: str, name: str) -> list[tuple[Run, str]]:
-    """Train those of `runs` that are not finished; returns the failed ones with their output."""
+    """Train those of `runs` that are not finished; returns the failed ones with their output.
+
+    Raises LabError for a finished one that was made from something else.
+    """
     from tqdm import tqdm
 
+    from xmod_lab import inputs
+
     todo = [run for run in runs if not run.complete]
+    for run in runs:
+        if run.complete:
+            inputs.check_now(run)
     failed: list[tuple[Run, str]] = []
     lock = threading.Lock()
     with tqdm(total=len(todo), desc=name, unit="run", disable=not todo) as bar:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from xmod_lab.bench.suites import WEIGHTED, suite
@@ -29,18 +29,21 @@ def system(spec: RunSpec) -> str:
 
 
 def patient_rows(name: str) -> pd.DataFrame:
-    """One row a finished run, test patient, tested modality and structure, segmented by the modality's own network."""
+    """`rows_of` the finished runs of a suite."""
+    return rows_of([run for spec in suite(name) if (run := Run(spec, spec.folder)).complete])
+
+
+def rows_of(runs: Iterable[Run]) -> pd.DataFrame:
+    """One row a run, test patient, tested modality and structure, segmented by the modality's own network."""
     import pandas as pd
 
     parts = []
-    for spec in suite(name):
-        run = Run(spec, spec.folder)
-        if run.complete:
-            rows = run.table()
-            rows = rows[(rows["network"] == rows["modality"]) & ~rows["region"]]
-            named = (spec.dataset, spec.task_name, spec.method, spec.variant, system(spec), spec.fold, spec.seed)
-            kept = rows[["patient", "modality", "structure", *METRICS]]
-            parts.append(pd.DataFrame([named] * len(kept), columns=list(RUN), index=kept.index).join(kept))
+    for run in runs:
+        spec, rows = run.spec, run.table()
+        rows = rows[(rows["network"] == rows["modality"]) & ~rows["region"]]
+        named = (spec.dataset, spec.task_name, spec.method, spec.variant, system(spec), spec.fold, spec.seed)
+        kept = rows[["patient", "modality", "structure", *METRICS]]
+        parts.append(pd.DataFrame([named] * len(kept), columns=list(RUN), index=kept.index).join(kept))
     columns = [*RUN, "patient", "modality", "structure", *METRICS]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 

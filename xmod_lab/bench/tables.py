@@ -82,12 +82,16 @@ def record(name: str, folder: Path) -> Path:
     A suite that answers claims (`bench.claims`) gets ``<name>-patients.csv`` and the page ``<name>.md`` beside them;
     UAGAN's gates go to ``<name>-gates.csv``.
 
-    Raises LabError if a run of the suite is missing: a record is whole.
+    Raises LabError if a run of the suite is missing, or was made from something else: a record is whole.
     """
+    from xmod_lab import inputs
+
     rows = suite_rows(name)
     if (missing := int((rows["state"] == "not run").sum())) > 0:
         raise LabError(f"{missing} runs of suite {name!r} are missing", mend=f"xmod-lab bench run --suite {name}")
     runs = [Run(spec, spec.folder) for spec in suite(name)]
+    for run in runs:
+        inputs.check_now(run)
     with atomic_file(folder / f"{name}.csv") as temporary:
         rows.round(5).to_csv(temporary, index=False)
     write_json(folder / f"{name}.json", provenance(runs))

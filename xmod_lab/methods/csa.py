@@ -107,7 +107,7 @@ class CSA(FCNBaseline):
         times the class's mask, mean over channels; Fig. 2 of the paper).
         """
         found = super().maps(batch)
-        labels = {m: label for m in batch if m in self.problem.labelled and (label := batch[m].label) is not None}
+        labels = self.labels(batch)
         seen = self.see({m: batch[m].image for m in labels}) if labels else Seen()
         classes = ("background", *self.problem.classes) if self.config.by_class else ("all",)
         for pair in self.config.pairs:

@@ -130,13 +130,17 @@ class FCNBaseline(Method):
             seen.features[modality] = {group: values[i] for group, values in parts.items()}
         return seen
 
+    def labels(self, batch: Batch) -> dict[str, Tensor]:
+        """The labels that a batch has, of the modalities that were trained with."""
+        return {m: label for m in self.problem.labelled if m in batch and (label := batch[m].label) is not None}
+
     def between(self, seen: Seen, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Terms between modalities, named and weighted; none here."""
         return {}
 
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
         images = {m: batch[m].image for m in self.problem.labelled}
-        labels = {m: label for m in self.problem.labelled if (label := batch[m].label) is not None}
+        labels = self.labels(batch)
         seen = self.see(images)
         losses = {
             f"segmentation/{m}": dice_cross_entropy(seen.logits[m].float(), labels[m]) for m in self.problem.labelled

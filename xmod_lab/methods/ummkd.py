@@ -65,7 +65,7 @@ class UMMKD(FCNBaseline):
         (1, c, c). Row: true class, column: what its pixels are taken for at the distillation's temperature.
         """
         found = super().maps(batch)
-        labels = {m: label for m in batch if m in self.problem.labelled and (label := batch[m].label) is not None}
+        labels = self.labels(batch)
         names = ("background", *self.problem.classes)
         rows = {}
         for m, label in labels.items():
