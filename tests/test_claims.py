@@ -27,7 +27,7 @@ def rows_of(values: dict[str, list[float]], *, structures: tuple[str, ...] = ("a
             for structure in structures:
                 named = {"dataset": "d", "task": "t", "method": name, "variant": "default", "system": name,
                          "fold": i % 2, "seed": seed, "patient": f"p{i}", "modality": "M", "structure": structure}
-                found.append(named | dict.fromkeys(METRICS, 0.5) | {metric: value})
+                found.append(named | dict.fromkeys(METRICS, 0.5) | {metric: value, "everything": 0.1})
     return pd.DataFrame(found)
 
 
@@ -91,11 +91,17 @@ def test_structures_and_seeds_are_averaged_before_patients_count() -> None:
     assert values["dice"].tolist() == pytest.approx([(0.4 + 0.5) / 2, (0.6 + 0.5) / 2])
 
 
-def test_all_background_does_not_count_as_trained() -> None:
-    rows = rows_of({"empty": [0.0] * 6, "good": A, "sick": A})
+def test_trivial_answers_do_not_count_as_trained() -> None:
+    rows = rows_of({"empty": [0.0] * 6, "full": [0.1] * 6, "good": A, "sick": A})
     found = untrained(rows, {"d/t/sick": "the critic gave up"})
-    assert set(found) == {"d/t/empty", "d/t/sick"}
-    assert "background" in found["d/t/empty"]
+    assert set(found) == {"d/t/empty/M", "d/t/full/M", "d/t/sick"}
+    assert verdict({"old": [0.1] * 6, "new": A}, sick=found | {"d/t/old/M": "it fills"})["verdict"] == "cannot tell"
+
+
+def test_a_system_that_fails_in_one_modality_still_counts_in_another() -> None:
+    sick = {"d/t/old/other": "it failed there"}
+    assert verdict({"old": A, "new": [a + 0.1 for a in A]}, sick=sick)["verdict"] == "direction seen"
+
 
 
 def test_the_paper_table_by_hand() -> None:
@@ -220,7 +226,8 @@ def test_a_page_says_what_its_files_hold(tmp_path: Path) -> None:
                              "variant": "default", "system": system(spec), "seed": 0, "patient": f"p{i}",
                              "modality": m, "structure": structure}
                     better = 0.2 if spec.method == "csa" else 0.0
-                    rows.append(named | dict.fromkeys(METRICS, 0.5) | {"dice": 0.5 + better + 0.01 * rng.random()})
+                    dice = 0.5 + better + 0.01 * rng.random()
+                    rows.append(named | dict.fromkeys(METRICS, 0.5) | {"everything": 0.1, "dice": dice})
     pd.DataFrame(rows).to_csv(tmp_path / f"{name}-patients.csv", index=False)
     sick = str(next(s for s in suite(name) if s.method == "ummkd"))
     write_json(tmp_path / f"{name}.json", {"runs": 12, "training_seconds": 5, "problems": {sick: "divergence is 3"}})

@@ -10,7 +10,8 @@ import torch
 
 from tests.tiny import make_tiny
 from xmod_lab.data.prepare import prepare
-from xmod_lab.evaluate.regions import inside_outside, map_ratios
+from xmod_lab.data.volume import load_volume
+from xmod_lab.evaluate.regions import everything_rows, inside_outside, map_ratios
 from xmod_lab.methods.base import Problem
 from xmod_lab.methods.uagan import UAGAN, UAGANConfig
 
@@ -46,3 +47,16 @@ def test_gates_of_uagan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             torch.nn.init.zeros_(layer.gate.weight)
             torch.nn.init.zeros_(layer.gate.bias)
     assert map_ratios(method, prepared, "gate/")["ratio"].to_numpy() == pytest.approx(1.0)
+
+
+def test_everything_is_the_dice_of_the_whole_foreground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path))
+    data = make_tiny(tmp_path, ("A", "B"), labelled=["A", "B"], unlabelled=[])
+    prepared = prepare(data, None, 32)
+    rows = everything_rows(prepared).set_index(["patient", "modality", "structure"])["everything"]
+    patient = prepared.split.test[0]
+    label = load_volume(tmp_path / "data" / "tiny" / patient / "A_seg.nii.gz").array
+    image = load_volume(tmp_path / "data" / "tiny" / patient / "A.nii.gz").array
+    core, body = int((label == 1).sum()), int((image > 0).sum())
+    assert rows[(patient, "A", "core")] == pytest.approx(2 * core / (core + body), rel=0.15)  # another grid
+    assert len(rows) == 2 * len(prepared.split.test) * 2 and rows.between(0.01, 0.5).all()

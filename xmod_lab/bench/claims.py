@@ -107,16 +107,16 @@ CLAIMS = {"uagan": UAGAN, "csa": CSA, "csa-ablations": CSA_ABLATIONS, "joint-rea
 
 
 def untrained(rows: pd.DataFrame, problems: Mapping[str, str]) -> dict[str, str]:
-    """Systems that do not count as trained and why, as ``dataset/task/system`` -> reason.
+    """Systems that do not count as trained and why, as ``dataset/task/system`` or, in one modality alone,
+    ``dataset/task/system/modality`` -> reason.
 
-    Trained: no health limit broken in any run (`problems`, keyed alike), and in some tested modality the interval of
-    the gain in Dice over the trivial answer, all background with its Dice of 0, lies above zero.
+    Trained: no health limit broken in any run (`problems`, keyed alike), and the interval of the gain in Dice over the
+    better of the two trivial answers, all background (0) and all foreground (`everything`), lies above zero.
     """
     found = dict(problems)
-    for (key, task, system), part in by_patient(rows).groupby(["dataset", "task", "system"], sort=False):
-        lows = [mean_interval(d["dice"].to_numpy())[0] for _, d in part.groupby("modality")]
-        if not max(lows) > 0:
-            found.setdefault(f"{key}/{task}/{system}", "no better than all background in any modality")
+    for (key, task, system, modality), part in by_patient(rows).groupby(["dataset", "task", "system", "modality"]):
+        if not mean_interval((part["dice"] - part["everything"]).to_numpy())[0] > 0:
+            found[f"{key}/{task}/{system}/{modality}"] = f"in {modality} no better than a trivial answer"
     return found
 
 
@@ -147,8 +147,7 @@ def verdicts(claims: Iterable[Claim], rows: pd.DataFrame, sick: Mapping[str, str
         scale = 1 if claim.metric == "assd_pooled" else 100
         difference = ((wide[claim.method] - wide[claim.other]) * scale).dropna().to_numpy()
         low, high = mean_interval(difference)
-        both = {s: f"{claim.dataset}/{claim.task}/{s}" for s in (claim.method, claim.other)}
-        reason = next((f"{s}: {sick[place]}" for s, place in both.items() if place in sick), "")
+        reason = _sick(claim, sick)
         if not reason and smallest_p(len(difference)) >= ALPHA:
             reason = f"{len(difference)} patients are too few"
         found.append(
@@ -196,6 +195,16 @@ def gate_verdicts(rows: pd.DataFrame, sick: Mapping[str, str], *, real: bool) ->
             "verdict": _verdict(1, low, high, reason, real), "reason": reason,
         })
     return pd.DataFrame(found)
+
+
+def _sick(claim: Claim, sick: Mapping[str, str]) -> str:
+    """Why one of the claim's two systems does not count as trained, or an empty text."""
+    for system in (claim.method, claim.other):
+        place = f"{claim.dataset}/{claim.task}/{system}"
+        for key in (place, f"{place}/{claim.modality}"):
+            if key in sick:
+                return f"{system}: {sick[key]}"
+    return ""
 
 
 def _verdict(sign: int, low: float, high: float, reason: str, real: bool) -> str:

@@ -114,8 +114,9 @@ def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:
         f"{facts['training_seconds']} s of training in all. Distances in {'voxels' if real else 'mm'}; a structure "
         "that is missed costs the diagonal of its volume (`missed`: mean count). sd with n - 1.\n\n"
         "A claim is a paired difference over patients with Student's 95 % interval. It decides if the interval "
-        "excludes zero, there are six patients or more, and both systems trained: they beat all background in some "
-        f"modality and break no limit of `{HEALTH}` in any run. One comparison in twenty decides by chance alone; "
+        "excludes zero, there are six patients or more, and both systems trained: in the modality tested they beat "
+        f"both trivial answers, all background and all foreground, and they break no limit of "
+        f"`{HEALTH}` in any run. One comparison in twenty decides by chance alone; "
         f"p_holm is the signed-rank p corrected over this page. {once if seeds == 1 else ''}"
     ).rstrip()
 

@@ -29,8 +29,20 @@ def system(spec: RunSpec) -> str:
 
 
 def patient_rows(name: str) -> pd.DataFrame:
-    """`rows_of` the finished runs of a suite."""
-    return rows_of([run for spec in suite(name) if (run := Run(spec, spec.folder)).complete])
+    """`rows_of` the finished runs of a suite, with `everything` (`evaluate.regions.everything_rows`)."""
+    import pandas as pd
+
+    from xmod_lab.evaluate.regions import everything_rows
+    from xmod_lab.runs import prepared_of
+
+    runs = [run for spec in suite(name) if (run := Run(spec, spec.folder)).complete]
+    places = {(run.spec.dataset, run.spec.task_name, run.spec.fold): run.spec for run in runs}
+    trivial = [
+        everything_rows(prepared_of(spec)).assign(dataset=key, task=task, fold=fold)
+        for (key, task, fold), spec in places.items()
+    ]
+    rows = rows_of(runs)
+    return rows.merge(pd.concat(trivial), how="left", validate="many_to_one") if trivial else rows
 
 
 def rows_of(runs: Iterable[Run]) -> pd.DataFrame:
@@ -72,7 +84,8 @@ def gate_rows(name: str) -> pd.DataFrame:
 def by_patient(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean over structures, then over seeds: one row a system, fold, patient and tested modality."""
     keys = ["dataset", "task", "system", "fold", "patient", "modality"]
-    structures = rows.groupby([*keys, "seed"], sort=False)[list(METRICS)].mean()
+    values = [name for name in (*METRICS, "everything") if name in rows]
+    structures = rows.groupby([*keys, "seed"], sort=False)[values].mean()
     return structures.groupby(level=keys, sort=False).mean().reset_index()
 
 

@@ -1,4 +1,4 @@
-"""Maps against structures: how much of a map's strength lies inside a structure, by patient."""
+"""Structures against maps and against the foreground, by patient."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from xmod_lab.data.prepare import Prepared
-from xmod_lab.evaluate.runs import test_volumes
+from xmod_lab.evaluate.runs import structures_of, test_volumes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,4 +53,25 @@ def map_ratios(method: Method, prepared: Prepared, prefix: str, batch: int = 32)
                 ratio = inside_outside(np.concatenate(values), inside, body)
                 shown = name.removesuffix(f"/{modality}")
                 rows.append({"patient": case.patient, "modality": modality, "map": shown, "ratio": ratio})
+    return pd.DataFrame(rows)
+
+
+def everything_rows(prepared: Prepared) -> pd.DataFrame:
+    """The trivial answer that fills the picture: `everything`, Dice of calling all foreground the structure.
+
+    One row a test patient, tested modality and structure, on the slices as networks see them.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for modality in prepared.task.tested:
+        for case in test_volumes(prepared, modality):
+            truth = case.geometry.forward(case.truth, "nearest")
+            filled = case.slices.foreground.numpy()
+            for structure, members in structures_of(prepared).items():
+                mask = np.isin(truth, members)
+                dice = 2 * (mask & filled).sum() / max(1, mask.sum() + filled.sum())
+                rows.append({
+                    "patient": case.patient, "modality": modality, "structure": structure, "everything": float(dice)
+                })
     return pd.DataFrame(rows)
