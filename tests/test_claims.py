@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from xmod_lab.bench import command_of, health, page, tables
 from xmod_lab.bench.claims import CLAIMS, Claim, gate_verdicts, untrained, verdicts
 from xmod_lab.bench.patients import METRICS, by_patient, paper_table, system
 from xmod_lab.bench.suites import CSA_SYSTEMS, WEIGHTED, suite, suites
 from xmod_lab.files import write_json
+from xmod_lab.losses.translation import slot_loss
 from xmod_lab.runs import Run, RunSpec
 
 
@@ -212,6 +215,17 @@ def test_health_of_the_critic(tmp_path: Path, name: str, value: float, said: str
     weights = {"weight": 1.0, "penalty_weight": 10.0, "reconstruction_weight": 10.0}
     found = health.problems(finished(tmp_path, log, weights))
     assert (not found) if said is None else any(said in text for text in found)
+
+
+def test_guessing_is_what_constant_answers_cost() -> None:
+    """Of n modalities alike frequent: the loss of the best constant logits, real slots and, for TarGAN, all 2n."""
+    for count in (2, 3):
+        own = torch.arange(count)
+        constant = torch.full((count, 2 * count), math.log(1 / (count - 1)))
+        constant[:, count:] = -40
+        found = slot_loss(constant, own).item()
+        assert health.guessing(count, {"exclusive": False}) == pytest.approx(found, rel=1e-5)
+        assert health.guessing(count, {}) == pytest.approx(math.log(count))
 
 
 def test_a_page_says_what_its_files_hold(tmp_path: Path) -> None:

@@ -26,8 +26,10 @@ from xmod_lab.methods.csa import PAIRS, class_features
 from xmod_lab.train import Update, fit, read_log
 
 CASES = [(name, None) for name in METHODS]
-CASES += [(name, a) for name in ("uagan", "csa", "ummkd") for a in METHODS[name].cls.ablations]
+CASES += [(name, a) for name in ("uagan", "csa", "ummkd", "targan") for a in METHODS[name].cls.ablations]
 NAMES = ("background", "core", "rim")
+LABELS = ("affinity", "confusion", "class_features", "cut", "area", "crossing", "similarity")
+"""first words of the names of maps that need labels"""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_maps_keep_the_contract(name: str, ablation: str | None) -> None:
 def test_without_labels_maps_that_need_them_are_left_out(name: str) -> None:
     batch = {m: s._replace(label=None) for m, s in a_batch().items()}
     found = built(name).eval().maps(batch)
-    assert found and not [key for key in found if key.split("/")[0] in ("affinity", "confusion", "class_features")]
+    assert found and not [key for key in found if key.split("/")[0] in LABELS]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -97,20 +99,23 @@ def test_presets_and_ablations_build(name: str) -> None:
         config = build_config(entry.cls, {"width": 8} | entry.overrides | values)
         method = entry.cls(config, dataclasses.replace(JOINT, size=64))
         assert dataclasses.asdict(config).items() >= values.items()
-        assert "maps" in offers(entry.cls) and "segment" in offers(entry.cls)
-        assert {
-            p for s in method.stages() for o in s.optimisers.values() for g in o.param_groups for p in g["params"]
-        } == {*method.parameters()}
+        assert "maps" in offers(entry.cls) and {"segment", "translate"} & {*offers(entry.cls)}
+        groups = [g for s in method.stages() for o in s.optimisers.values() for g in o.param_groups]
+        learnt = {p for name, p in method.named_parameters() if not name.startswith("averaged.")}
+        assert {p for g in groups for p in g["params"]} == learnt
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("unet_joint", "source_only", "target_only")])
 def test_an_unknown_modality_is_refused(name: str) -> None:
     """By all but those that have one network for whatever comes."""
-    with pytest.raises(LabError, match="not trained with 'CT'.*it knows A, B"):
-        built(name).segment(torch.randn(1, 1, 32, 32), "CT")
+    method, image = built(name), torch.randn(1, 1, 32, 32)
+    for offer in offers(type(method)):
+        if offer != "maps":
+            with pytest.raises(LabError, match="not trained with 'CT'.*it knows A, B"):
+                method.segment(image, "CT") if offer == "segment" else method.translate(image, "A", "CT")
 
 
-@pytest.mark.parametrize("name", ["csa", "affinity", "ummkd", "uagan", "fcn_joint", "msbn"])
+@pytest.mark.parametrize("name", ["csa", "affinity", "ummkd", "uagan", "fcn_joint", "msbn", "targan"])
 def test_three_modalities_of_unlike_shares(name: str) -> None:
     """A batch of 7: one modality has three slices, and every loss is still a number."""
     method, batch = built(name, "ABC").train(), a_batch("ABC")
@@ -240,6 +245,8 @@ def test_both_modalities_learn_from_the_terms_between_them() -> None:
         ("multi_v4", "share_from", 5),
         ("uagan", "conditioning", "planes"),
         ("uagan", "passes", 4),
+        ("targan", "conditioning", "planes"),
+        ("targan", "padding", "none"),
     ],
 )
 def test_a_value_that_means_nothing_is_named(name: str, field: str, value: Any) -> None:

@@ -221,7 +221,7 @@ def test_killed_at_20_random_steps_the_weights_are_bit_identical(tmp_path: Path)
     assert all(torch.equal(whole_weights[k], cut_weights[k]) for k in whole_weights), f"killed at {steps}"
 
 
-@pytest.mark.parametrize("name", ["uagan", "csa"])
+@pytest.mark.parametrize("name", ["uagan", "csa", "targan"])
 def test_killed_methods_end_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """SIGKILL at three steps of a method with two optimisers, and of one with running statistics a modality."""
     make_tiny(tmp_path / "home", **TASK)
@@ -278,13 +278,14 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
 
 
 def test_two_processes_agree_on_adversarial_training_and_on_running_statistics(tmp_path: Path) -> None:
-    """UAGAN: two optimisers and second derivatives. CSA: each process normalises its own slices, all end with one."""
+    """UAGAN, TarGAN: two optimisers and second derivatives. CSA: each normalises its own slices, all end with one."""
     make_tiny(tmp_path / "home", **TASK)
-    more = ("--report", "--method", "uagan", "csa", "--steps", "8")
+    more = ("--report", "--method", "uagan", "csa", "targan", "--steps", "8")
     group = start(tmp_path / "run", tmp_path / "home", *more, launcher=torchrun(free_port()))
     output = group.communicate(timeout=240)[0]
     assert group.returncode == 0, output
-    for folder, running in ((tmp_path / "run", False), (tmp_path / "run" / "csa", True)):
+    for name, running in ((".", False), ("csa", True), ("targan", False)):
+        folder = tmp_path / "run" / name
         reports = [json.loads((folder / f"report{rank}.json").read_text()) for rank in (0, 1)]
         assert reports[0]["weights"] == reports[1]["weights"]
         assert reports[0]["statistics"] == reports[1]["statistics"]

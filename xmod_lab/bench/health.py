@@ -51,20 +51,30 @@ def problems(run: Run) -> list[str]:
     found = []
     parts = [c for c in map(str, numbers) if c.startswith("segmentation")]
     before, after = first[parts].mean(), last[parts].mean()
-    if not after <= FALL * before:
+    if parts and not after <= FALL * before:
         found.append(f"the segmentation loss fell to {after / before:.2f} of its beginning only, not {FALL}")
     found += [f"{what} is missed in {share:.0%} of the patients" for what, share in _missed(run) if share >= MISSED]
     terms: dict[str, Callable[[Any, Any], str]] = {  # each for runs that log its loss
         "affinity": lambda f, _: _least("affinity over segmentation loss", f["affinity"] / before, FELT),
         "distillation": lambda _, e: _most("divergence", e["distillation"] / config["weight"], DISTILLED),
-        "critic": lambda _, e: _adversarial(e, config, _modalities(run)),
+        "critic": lambda _, e: _adversarial(e, config, guessing(_modalities(run), config)),
     }
     found += [text for name, check in terms.items() if name in numbers and (text := check(first, last))]
     return found
 
 
-def _adversarial(last: pd.Series, config: dict[str, Any], count: int) -> str:
-    guess = math.log(count)
+def guessing(count: int, config: dict[str, Any]) -> float:
+    """Loss of modality in nats of one who answers each of `count` with equal probability.
+
+    Of TarGAN's independent logits it is the entropy of each answer, summed; slots of generated images cost nothing.
+    """
+    if config.get("exclusive", True):
+        return math.log(count)
+    p = 1 / count
+    return -count * (p * math.log(p) + (1 - p) * math.log(1 - p))
+
+
+def _adversarial(last: pd.Series, config: dict[str, Any], guess: float) -> str:
     texts = [
         _most("critic's gradient penalty", last["critic_penalty"] / config["penalty_weight"], PENALTY),
         _most("critic's modality entropy over guessing", last["critic_modality"] / guess, TOLD),
@@ -95,6 +105,8 @@ def _missed(run: Run) -> list[tuple[str, float]]:
     from xmod_lab.data.manifest import dataset
     from xmod_lab.methods import method_entry
 
+    if not (run.folder / "scores.csv").is_file():
+        return []
     task = dataset(run.spec.dataset).task(run.spec.task_name)
     labelled = task.unlabelled if method_entry(run.spec.method).cls.swaps_labels else task.labelled
     rows = run.table()

@@ -8,6 +8,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.fcn import FCNBaseline
+from xmod_lab.methods.targan import TarGAN
 from xmod_lab.methods.uagan import UAGAN
 from xmod_lab.methods.ummkd import UMMKD
 from xmod_lab.methods.unet import MultiV4, TargetOnly, UNetBaseline
@@ -28,6 +29,7 @@ UNET_PAPER = "Ronneberger et al. 2015, as in UAGAN's repository"
 CSA_PAPER = "Chen et al., MICCAI 2020"
 JOINT_HEART = ("cardiac_mr", "joint")
 JOINT_BRAIN = ("brain_tumour", "uagan")
+ABDOMEN = ("abdomen", "liver")
 
 METHODS: dict[str, Entry] = {
     "unet_individual": Entry(
@@ -52,6 +54,7 @@ METHODS: dict[str, Entry] = {
     "affinity": Entry(CSA, {"by_class": False}, "CSA without classes", CSA_PAPER, JOINT_HEART),
     "csa": Entry(CSA, {}, "class-specific affinity agrees across modalities", CSA_PAPER, JOINT_HEART),
     "ummkd": Entry(UMMKD, {}, "soft confusions agree across modalities", "Dou et al., IEEE TMI 2020", JOINT_HEART),
+    "targan": Entry(TarGAN, {}, "translation that keeps a target area", "Chen et al., MICCAI 2021", ABDOMEN),
 }
 
 

@@ -1,4 +1,4 @@
-"""Normalisation with one set of statistics and affine parameters a domain, all other weights shared."""
+"""What a network knows of the modality: normalisation by domain, and scale and shift by the wanted modality."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 Parts = Sequence[tuple[int, int]]
@@ -51,3 +51,19 @@ def of_domains(network: nn.Module, parts: Parts) -> Iterator[None]:
     finally:
         for layer, old in zip(layers, before, strict=True):
             layer.parts = old
+
+
+class Film(nn.Module):
+    r"""Scale and shift of each channel by the modality: :math:`(1 + \gamma_m) x + \beta_m` (Perez et al. 2018).
+
+    A plane of constants is gone after instance normalisation, all but its padded border; this is not.
+    """
+
+    def __init__(self, modalities: int, channels: int):
+        super().__init__()
+        self.table = nn.Embedding(modalities, 2 * channels)
+        nn.init.normal_(self.table.weight, std=0.5)
+
+    def forward(self, x: Float[Tensor, "b c h w"], modality: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+        scale, shift = self.table(modality)[..., None, None].to(x.dtype).chunk(2, dim=1)
+        return (1 + scale) * x + shift

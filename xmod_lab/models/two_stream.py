@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmod_lab.models.blocks import DoubleConv, Tap
+from xmod_lab.models.norm import Film
 from xmod_lab.models.unet import LEVELS, Decoder, Encoder, level_widths
 
 STREAMS = ("segmentation", "translation")
@@ -35,22 +36,6 @@ class AttentionalBlock(nn.Module):
         if self.gate is not None:
             passed = self.gate_tap(torch.sigmoid(self.gate(other))) * passed
         return own + self.passed_tap(passed)
-
-
-class Film(nn.Module):
-    r"""Scale and shift of each channel by the modality: :math:`(1 + \gamma_m) x + \beta_m` (Perez et al. 2018).
-
-    A plane of constants is gone after instance normalisation, all but its padded border; this is not.
-    """
-
-    def __init__(self, modalities: int, channels: int):
-        super().__init__()
-        self.table = nn.Embedding(modalities, 2 * channels)
-        nn.init.normal_(self.table.weight, std=0.5)
-
-    def forward(self, x: Float[Tensor, "b c h w"], modality: Int64[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
-        scale, shift = self.table(modality)[..., None, None].to(x.dtype).chunk(2, dim=1)
-        return (1 + scale) * x + shift
 
 
 class FilmEncoder(Encoder):
