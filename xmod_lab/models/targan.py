@@ -38,7 +38,7 @@ class ConvBlock(nn.Module):
             x = norm(conv(x))
             if self.films:
                 x = self.films[i](x, modality)
-            x = F.leaky_relu(x, 0.01)
+            x = F.leaky_relu(x, 0.01, inplace=True)
         return x
 
 

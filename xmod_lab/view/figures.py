@@ -19,11 +19,13 @@ from xmod_lab.view.slices import (
     slice_panels,
 )
 from xmod_lab.view.style import colours_of, stamp, use
+from xmod_lab.view.translation import Shown, around, slot_grid, translation_grid
 from xmod_lab.view.volumes import Picture, gallery, picture_of, picture_panels
 
 __all__ = [
-    "Picture", "batch_panel", "channel_order", "colours_of", "dice_matrix", "draw_contours", "draw_overlay",
-    "draw_slice", "example_rows", "faded", "gallery", "intensity_histograms", "loss_curves", "map_grid", "matrix_grid",
-    "montage", "overlays", "patient_boxes", "picture_of", "picture_panels", "predictions", "recipe_steps",
-    "slice_dice", "slice_panels", "stamp", "statistics_scatter", "systems", "two_streams", "use",
+    "Picture", "Shown", "around", "batch_panel", "channel_order", "colours_of", "dice_matrix", "draw_contours",
+    "draw_overlay", "draw_slice", "example_rows", "faded", "gallery", "intensity_histograms", "loss_curves",
+    "map_grid", "matrix_grid", "montage", "overlays", "patient_boxes", "picture_of", "picture_panels",
+    "predictions", "recipe_steps", "slice_dice", "slice_panels", "slot_grid", "stamp", "statistics_scatter",
+    "systems", "translation_grid", "two_streams", "use",
 ]
