@@ -81,8 +81,9 @@ def one_way(name: str, size: int, steps: int) -> dict[str, float]:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
-    on_gpu = device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**20
     return {"seconds": min(seconds[1:]), "memory_mb": peak}
 
 
@@ -102,22 +103,24 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     for _ in range(arguments.repeats):
         for name in WAYS:
-            command = [sys.executable, __file__, "--way", name, "--size", str(arguments.size)]
-            done = subprocess.run([*command, "--steps", str(arguments.steps)], capture_output=True, text=True, check=True)
+            command = [sys.executable, __file__, "--way", name]
+            command += ["--size", str(arguments.size), "--steps", str(arguments.steps)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             row = json.loads(done.stdout.splitlines()[-1])
             best = found.setdefault(name, row)
-            found[name] = {"seconds": min(best["seconds"], row["seconds"]), "memory_mb": max(best["memory_mb"], row["memory_mb"])}
+            best["seconds"] = min(best["seconds"], row["seconds"])
+            best["memory_mb"] = max(best["memory_mb"], row["memory_mb"])
             print(f"{name:<26}{row['seconds']:>8.1f} s{row['memory_mb']:>9.0f} MB", flush=True)
     plain, best_way = found["straightforward/float32"], f"lab/{pays}"
-    ratios = {
-        way: {key: found[way][key] / plain[key] for key in ("seconds", "memory_mb")} for way in found if way.startswith("lab")
-    }
+    lab = {way: row for way, row in found.items() if way.startswith("lab")}
+    ratios = {way: {key: value / plain[key] for key, value in row.items()} for way, row in lab.items()}
     for way, row in ratios.items():
         print(f"{way:<26}{row['seconds']:>8.3f} of the time{row['memory_mb']:>8.3f} of the memory")
     facts: dict[str, Any] = {
         "size": arguments.size, "batch": 4, "modalities": len(NAMES), "threads": torch.get_num_threads(),
         "device": device.type, "precision_that_pays": pays, "machine": platform.machine(),
-        "python": platform.python_version(), "versions": {"torch": version("torch")}, "results": found, "ratios": ratios,
+        "python": platform.python_version(), "versions": {"torch": version("torch")}, "results": found,
+        "ratios": ratios,
     }
     write_json(arguments.out, facts)
     print(f"written: {arguments.out}")
