@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.csa import CSA
+from xmod_lab.methods.csgan import CSGAN
 from xmod_lab.methods.fcn import FCNBaseline
+from xmod_lab.methods.remic import ReMIC
+from xmod_lab.methods.stargan import StarGAN
 from xmod_lab.methods.uagan import UAGAN
 from xmod_lab.methods.ummkd import UMMKD
 from xmod_lab.methods.unet import MultiV4, TargetOnly, UNetBaseline
@@ -28,6 +31,7 @@ UNET_PAPER = "Ronneberger et al. 2015, as in UAGAN's repository"
 CSA_PAPER = "Chen et al., MICCAI 2020"
 JOINT_HEART = ("cardiac_mr", "joint")
 JOINT_BRAIN = ("brain_tumour", "uagan")
+LIVER = ("abdomen", "liver")
 
 METHODS: dict[str, Entry] = {
     "unet_individual": Entry(
@@ -52,6 +56,11 @@ METHODS: dict[str, Entry] = {
     "affinity": Entry(CSA, {"by_class": False}, "CSA without classes", CSA_PAPER, JOINT_HEART),
     "csa": Entry(CSA, {}, "class-specific affinity agrees across modalities", CSA_PAPER, JOINT_HEART),
     "ummkd": Entry(UMMKD, {}, "soft confusions agree across modalities", "Dou et al., IEEE TMI 2020", JOINT_HEART),
+    "stargan": Entry(StarGAN, {}, "one translator for all modalities", "Choi et al., CVPR 2018", LIVER),
+    "csgan": Entry(
+        CSGAN, {}, "a pair of translators for each two modalities, shapes kept", "Zhang et al., CVPR 2018", LIVER
+    ),
+    "remic": Entry(ReMIC, {}, "a shared content code and styles, unpaired", "Shen et al., IEEE TMI 2020", LIVER),
 }
 
 

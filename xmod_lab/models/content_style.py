@@ -105,8 +105,8 @@ class StyleDecoder(nn.Module):
     """Content (b, 4 width, h/4, w/4) and style (b, 8) -> image (b, out, h, w) in (-1, 1).
 
     `mlp` (1,120,768 parameters at width 64) turns the style into scales and shifts of `blocks` adaptive residual
-    blocks; all but it has 5,748,353 with one channel. The layer behind the MLP begins with scales of 1: PyTorch's
-    default would begin with scales about 0, which silence every block.
+    blocks; all but it has 5,748,353 with one channel. Scales begin about 1 and as far apart as the styles are: with
+    PyTorch's default scales and shifts begin about 0, which silences every block.
     """
 
     def __init__(self, out: int, width: int = 64, blocks: int = 4):
@@ -118,9 +118,11 @@ class StyleDecoder(nn.Module):
         )
         self.blocks = nn.ModuleList(AdaptiveResidual(deep) for _ in range(blocks))
         self.grow = growing(width, out)
-        last: nn.Linear = self.mlp[-1]  # type: ignore[assignment]
+        for number, gain in ((0, "relu"), (2, "relu"), (4, "linear")):
+            nn.init.kaiming_normal_(self.mlp[number].weight, nonlinearity=gain)  # type: ignore[arg-type]
+            nn.init.zeros_(self.mlp[number].bias)  # type: ignore[arg-type]
         with torch.no_grad():
-            last.bias.view(self.shape)[:, :, 0] = 1.0
+            self.mlp[4].bias.view(self.shape)[:, :, 0] = 1.0  # type: ignore[operator]
 
     def forward(self, content: Float[Tensor, "b c u v"], style: Float[Tensor, "b 8"]) -> Float[Tensor, "b out h w"]:
         settings = self.mlp(style).view(-1, *self.shape)

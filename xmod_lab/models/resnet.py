@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmod_lab.models.blocks import Tap
+
+Padding = Literal["zeros", "reflect"]
 
 
 def normalised(conv: nn.Module, channels: int, affine: bool) -> list[nn.Module]:
@@ -18,7 +22,7 @@ def normalised(conv: nn.Module, channels: int, affine: bool) -> list[nn.Module]:
 class Residual(nn.Module):
     """x plus (3x3 convolution, instance norm, ReLU, 3x3 convolution, instance norm) of x: (b, c, h, w) -> the same."""
 
-    def __init__(self, channels: int, padding: str = "zeros", affine: bool = False):
+    def __init__(self, channels: int, padding: Padding = "zeros", affine: bool = False):
         super().__init__()
 
         def conv() -> nn.Conv2d:
@@ -46,8 +50,8 @@ class ResNetGenerator(nn.Module):
     strided      4         3          kernel of those of stride 2
     blocks       6         9
 
-    Never with running statistics: an image's result would depend on those seen before. Parameters at width 64: 8,430,528
-    with three channels and five planes, 8,424,256 with three; CycleGAN's 11,365,633 with one channel.
+    Never with running statistics: an image's result would depend on those seen before. Parameters at width 64:
+    8,430,528 with three channels and five planes, 8,424,256 with three; CycleGAN's has 11,365,633 with one channel.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class ResNetGenerator(nn.Module):
         modalities: int = 0,
         width: int = 64,
         blocks: int = 6,
-        padding: str = "zeros",
+        padding: Padding = "zeros",
         affine: bool = True,
         strided: int = 4,
     ):
