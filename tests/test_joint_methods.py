@@ -26,8 +26,10 @@ from xmod_lab.methods.csa import PAIRS, class_features
 from xmod_lab.train import Update, fit, read_log
 
 CASES = [(name, None) for name in METHODS]
-CASES += [(name, a) for name in ("uagan", "csa", "ummkd") for a in METHODS[name].cls.ablations]
+ABLATED = ("uagan", "csa", "ummkd", "stargan", "csgan", "remic")
+CASES += [(name, a) for name in ABLATED for a in METHODS[name].cls.ablations]
 NAMES = ("background", "core", "rim")
+TRANSLATE_ONLY = ("stargan",)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,8 @@ def test_maps_keep_the_contract(name: str, ablation: str | None) -> None:
 def test_without_labels_maps_that_need_them_are_left_out(name: str) -> None:
     batch = {m: s._replace(label=None) for m, s in a_batch().items()}
     found = built(name).eval().maps(batch)
-    assert found and not [key for key in found if key.split("/")[0] in ("affinity", "confusion", "class_features")]
+    of_labels = ("affinity", "confusion", "class_features", "error")
+    assert found and not [key for key in found if key.split("/")[0] in of_labels]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -97,7 +100,7 @@ def test_presets_and_ablations_build(name: str) -> None:
         config = build_config(entry.cls, {"width": 8} | entry.overrides | values)
         method = entry.cls(config, dataclasses.replace(JOINT, size=64))
         assert dataclasses.asdict(config).items() >= values.items()
-        assert "maps" in offers(entry.cls) and "segment" in offers(entry.cls)
+        assert "maps" in offers(entry.cls) and ("segment" in offers(entry.cls)) is (name not in TRANSLATE_ONLY)
         assert {
             p for s in method.stages() for o in s.optimisers.values() for g in o.param_groups for p in g["params"]
         } == {*method.parameters()}
@@ -106,17 +109,25 @@ def test_presets_and_ablations_build(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("unet_joint", "source_only", "target_only")])
 def test_an_unknown_modality_is_refused(name: str) -> None:
     """By all but those that have one network for whatever comes."""
-    with pytest.raises(LabError, match="not trained with 'CT'.*it knows A, B"):
-        built(name).segment(torch.randn(1, 1, 32, 32), "CT")
+    method, image = built(name), torch.randn(1, 1, 32, 32)
+    calls = [] if name in TRANSLATE_ONLY else [lambda: method.segment(image, "CT")]
+    if "translate" in offers(type(method)):
+        calls.append(lambda: method.translate(image, "A", "CT"))
+    for call in calls:
+        with pytest.raises(LabError, match="not trained with 'CT'.*it knows A, B"):
+            call()
 
 
-@pytest.mark.parametrize("name", ["csa", "affinity", "ummkd", "uagan", "fcn_joint", "msbn"])
+@pytest.mark.parametrize(
+    "name", ["csa", "affinity", "ummkd", "uagan", "fcn_joint", "msbn", "stargan", "csgan", "remic"]
+)
 def test_three_modalities_of_unlike_shares(name: str) -> None:
     """A batch of 7: one modality has three slices, and every loss is still a number."""
     method, batch = built(name, "ABC").train(), a_batch("ABC")
     batch["B"] = a_batch("B", 3)["B"]
-    losses = method.training_step(batch, Clock("x", 0, 0.5), Update(method.stages()[0].optimisers)).losses
-    assert all(torch.tensor(v).isfinite() for v in losses.values())
+    for stage in method.stages():
+        losses = method.training_step(batch, Clock(stage.name, 0, 0.5), Update(stage.optimisers)).losses
+        assert losses and all(torch.tensor(v).isfinite() for v in losses.values())
 
 
 def step(method: Any, batch: Any = None) -> dict[str, float]:
@@ -240,6 +251,8 @@ def test_both_modalities_learn_from_the_terms_between_them() -> None:
         ("multi_v4", "share_from", 5),
         ("uagan", "conditioning", "planes"),
         ("uagan", "passes", 4),
+        ("stargan", "padding", "mirror"),
+        ("stargan", "n_critic", 0),
     ],
 )
 def test_a_value_that_means_nothing_is_named(name: str, field: str, value: Any) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xmod_lab.errors import LabError
 from xmod_lab.losses.adversarial import least_squares_critic, least_squares_generator
 from xmod_lab.losses.segmentation import dice_cross_entropy
 from xmod_lab.maps import Map, difference, over_image
@@ -110,6 +111,12 @@ class ReMIC(Method):
         super().__init__(config, problem)
         self.names = problem.labelled
         at_least_two(self.names, "ReMIC")
+        if problem.size < (least := 2 ** (config.critic_layers + config.scales - 1)):
+            raise LabError(
+                f"the coarsest critic needs slices of {least} pixels, these have {problem.size}",
+                where="ReMIC.critic_layers, ReMIC.scales",
+                mend="lower one of them",
+            )
         k, width, blocks = problem.channels, config.width, config.blocks
 
         def each(make: Callable[[], nn.Module]) -> nn.ModuleDict:
