@@ -31,7 +31,7 @@ UNET_PAPER = "Ronneberger et al. 2015, as in UAGAN's repository"
 CSA_PAPER = "Chen et al., MICCAI 2020"
 JOINT_HEART = ("cardiac_mr", "joint")
 JOINT_BRAIN = ("brain_tumour", "uagan")
-LIVER = ("abdomen", "liver")
+ABDOMEN = ("abdomen", "liver")
 
 METHODS: dict[str, Entry] = {
     "unet_individual": Entry(
@@ -56,11 +56,11 @@ METHODS: dict[str, Entry] = {
     "affinity": Entry(CSA, {"by_class": False}, "CSA without classes", CSA_PAPER, JOINT_HEART),
     "csa": Entry(CSA, {}, "class-specific affinity agrees across modalities", CSA_PAPER, JOINT_HEART),
     "ummkd": Entry(UMMKD, {}, "soft confusions agree across modalities", "Dou et al., IEEE TMI 2020", JOINT_HEART),
-    "stargan": Entry(StarGAN, {}, "one translator for all modalities", "Choi et al., CVPR 2018", LIVER),
+    "stargan": Entry(StarGAN, {}, "one translator for all modalities", "Choi et al., CVPR 2018", ABDOMEN),
     "csgan": Entry(
-        CSGAN, {}, "a pair of translators for each two modalities, shapes kept", "Zhang et al., CVPR 2018", LIVER
+        CSGAN, {}, "a pair of translators for each two modalities, shapes kept", "Zhang et al., CVPR 2018", ABDOMEN
     ),
-    "remic": Entry(ReMIC, {}, "a shared content code and styles, unpaired", "Shen et al., IEEE TMI 2020", LIVER),
+    "remic": Entry(ReMIC, {}, "a shared content code and styles, unpaired", "Shen et al., IEEE TMI 2020", ABDOMEN),
 }
 
 

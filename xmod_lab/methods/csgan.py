@@ -99,11 +99,11 @@ class CSGAN(Method):
     def __init__(self, config: CSGANConfig, problem: Problem):
         super().__init__(config, problem)
         at_least_two(problem.labelled, "CSGAN")
-        self.directions = list(permutations(problem.labelled, 2))
+        self.translations = list(permutations(problem.labelled, 2))
         k, width = problem.channels, config.width
 
         def each(make: Callable[[], nn.Module]) -> nn.ModuleDict:
-            return nn.ModuleDict({f"{s}->{t}": make() for s, t in self.directions})
+            return nn.ModuleDict({f"{s}->{t}": make() for s, t in self.translations})
 
         self.generators = each(lambda: ResNetGenerator(k, k, 0, width, config.blocks, "reflect", False, 3))
         self.critics = each(lambda: PatchCritic(k, width, config.critic_layers))
@@ -137,7 +137,7 @@ class CSGAN(Method):
     def _segmentation_step(self, batch: Batch, update: Update, translated: bool) -> StepResult:
         real: dict[str, list[Tensor]] = {m: [] for m in self.problem.labelled}
         made = []
-        for s, t in self.directions:
+        for s, t in self.translations:
             network = self.networks[f"{s}->{t}"]
             real[t].append(dice_cross_entropy(network(batch[t].image).float(), labels_of(batch, t)))
             if translated:
@@ -153,7 +153,7 @@ class CSGAN(Method):
         return StepResult({"total": total.item()} | {name: value.item() for name, value in terms.items()})
 
     def _translation_step(self, batch: Batch, update: Update) -> StepResult:
-        made = {(s, t): self.translate(batch[s].image, s, t) for s, t in self.directions}
+        made = {(s, t): self.translate(batch[s].image, s, t) for s, t in self.translations}
         critic_loss = self._mean(
             lambda s, t: least_squares_critic(
                 self.critics[f"{s}->{t}"](batch[t].image), self.critics[f"{s}->{t}"](made[s, t].detach())
@@ -161,7 +161,7 @@ class CSGAN(Method):
         )
         update(critic_loss, "critics")
 
-        back = {(s, t): self.translate(made[s, t], t, s) for s, t in self.directions}
+        back = {(s, t): self.translate(made[s, t], t, s) for s, t in self.translations}
         terms = {
             "adversarial": self._mean(lambda s, t: least_squares_generator(self.critics[f"{s}->{t}"](made[s, t]))),
             "reconstruction": self.config.reconstruction_weight
@@ -175,14 +175,14 @@ class CSGAN(Method):
         losses = {"critic": critic_loss.item()} | {name: value.item() for name, value in terms.items()}
         losses["change"] = self._mean(lambda s, t: difference(made[s, t].detach(), batch[s].image).mean()).item()
         shown = {
-            "image": [batch[s].image for s, _ in self.directions],
+            "image": [batch[s].image for s, _ in self.translations],
             "translated": list(made.values()),
             "back": list(back.values()),
         }
         return StepResult(losses, {name: torch.cat(images).detach() for name, images in shown.items()})
 
     def _mean(self, term: Callable[[str, str], Tensor]) -> Tensor:
-        return torch.stack([term(s, t) for s, t in self.directions]).mean()
+        return torch.stack([term(s, t) for s, t in self.translations]).mean()
 
     def translate(self, image: Tensor, source: str, target: str) -> Tensor:
         """(b, k, h, w) in [-1, 1] -> the same slices as `target`; those of `target` itself stay as they are."""
@@ -196,7 +196,7 @@ class CSGAN(Method):
         It has one in each pair that it is in; TarGAN's paper reports the mean of their scores.
         """
         index_of(modality, self.problem.labelled)
-        logs = [self.networks[f"{s}->{t}"](image).float().log_softmax(1) for s, t in self.directions if t == modality]
+        logs = [self.networks[f"{s}->{t}"](image).float().log_softmax(1) for s, t in self.translations if t == modality]
         return torch.stack(logs).logsumexp(0) - torch.log(torch.tensor(float(len(logs))))
 
     @torch.no_grad()
@@ -212,7 +212,7 @@ class CSGAN(Method):
         """
         found = {}
         names = ("background", *self.problem.classes)
-        for s, t in [(s, t) for s, t in self.directions if s in batch]:
+        for s, t in [(s, t) for s, t in self.translations if s in batch]:
             x, label = batch[s].image, batch[s].label
             made = self.translate(x, s, t)
             seen = self.networks[f"{s}->{t}"](made).float().softmax(1)

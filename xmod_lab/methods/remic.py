@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from typing import ClassVar
 
 import torch
@@ -197,6 +198,11 @@ class ReMIC(Method):
     def _decode(self, content: Tensor, modality: str) -> Tensor:
         style = self.style_running_mean[index_of(modality, self.names)]
         return self.decoders[modality](content, style.expand(len(content), -1))
+
+    @property
+    def translations(self) -> list[tuple[str, str]]:
+        """From each modality it was trained with to each other."""
+        return list(permutations(self.names, 2))
 
     def translate(self, image: Tensor, source: str, target: str) -> Tensor:
         """(b, k, h, w) in [-1, 1] -> the same slices as `target`, all in its one mean style."""

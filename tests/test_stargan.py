@@ -1,4 +1,4 @@
-"""What StarGAN, CSGAN and ReMIC have in common, and StarGAN: losses put together by hand, what its planes can do."""
+"""StarGAN, and what CSGAN and ReMIC have in common with it: losses put together by hand, what its planes can do."""
 
 from __future__ import annotations
 
