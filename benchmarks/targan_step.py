@@ -27,7 +27,7 @@ from xmod_lab import precision
 from xmod_lab.data.batches import Slices
 from xmod_lab.device import pick
 from xmod_lab.files import write_json
-from xmod_lab.methods.base import Batch, Clock, Problem, StepResult
+from xmod_lab.methods.base import Batch, Clock, Problem, StepResult, side_by_side
 from xmod_lab.methods.targan import TarGAN, TarGANConfig
 from xmod_lab.train import Update, enter
 
@@ -44,8 +44,7 @@ class Straightforward(TarGAN):
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:  # type: ignore[override]
         state = torch.get_rng_state()
         with torch.no_grad():  # what the critics see; the generator makes it again below
-            own = torch.cat([self._numbers(batch[m].image, m) for m in self.problem.labelled])
-            x = torch.cat([batch[m].image for m in self.problem.labelled])
+            x, own = side_by_side({m: batch[m].image for m in self.problem.labelled}, self.problem.labelled)
             self.generator(x, own[torch.randperm(len(own), device=own.device)], x)
         torch.set_rng_state(state)
         return super().training_step(batch, clock, update)

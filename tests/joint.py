@@ -6,10 +6,12 @@ import dataclasses
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from xmod_lab.data.batches import Slices
 from xmod_lab.methods import METHODS
-from xmod_lab.methods.base import Method, Problem, build_config
+from xmod_lab.methods.base import Clock, Method, Problem, StepResult, build_config
+from xmod_lab.train import Update, enter
 
 JOINT = Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32)
 
@@ -37,3 +39,45 @@ def a_batch(modalities: str = "AB", each: int = 2, size: int = 32, seed: int = 0
         label[:, 3 * size // 8 : 5 * size // 8, 3 * size // 8 : 5 * size // 8] = 1
         found[m] = Slices(image, label, label > 0, [f"{m}{i}" for i in range(each)], torch.arange(each))
     return found
+
+
+class Kept:
+    """An `update` that changes nothing and keeps the losses, in place of the loop's."""
+
+    def __init__(self) -> None:
+        self.losses: dict[str, Tensor] = {}
+
+    def __call__(self, loss: Tensor, *names: str) -> None:
+        (name,) = names
+        self.losses[name] = loss
+
+
+class Watched:
+    """The loop's `update`, which notes the sub-modules whose weights each call moves."""
+
+    def __init__(self, method: Any, stage: int = 0):
+        self.method, self.update = method, Update(method.stages()[stage].optimisers)
+        self.seen: list[tuple[tuple[str, ...], set[str]]] = []
+
+    def __call__(self, loss: Tensor, *names: str) -> None:
+        before = weights(self.method)
+        self.update(loss, *names)
+        self.seen.append((names, changed(self.method, before)))
+
+
+def weights(method: Method) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in method.named_parameters()}
+
+
+def changed(method: Method, before: dict[str, Tensor]) -> set[str]:
+    """Names of the sub-modules of which a weight moved."""
+    return {k.split(".")[0] for k, v in method.named_parameters() if not torch.equal(v, before[k])}
+
+
+def one_step(method: Any, stage: int = 0, update: Any = None, batch: Any = None, seed: int = 0) -> StepResult:
+    """One step in the middle of a stage, entered as the loop does, of three modalities unless a batch is given."""
+    found = method.stages()[stage]
+    enter(method, found)
+    torch.manual_seed(seed)
+    clock = Clock(found.name, 0, 0.5)
+    return method.training_step(batch or a_batch("ABC"), clock, update or Update(found.optimisers))

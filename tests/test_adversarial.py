@@ -6,8 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xmod_lab.losses.adversarial import gradient_penalty, wasserstein_critic, wasserstein_generator
-from xmod_lab.models.critic import StarCritic
+from xmod_lab.losses.adversarial import (
+    gradient_penalty,
+    least_squares_critic,
+    least_squares_generator,
+    wasserstein_critic,
+    wasserstein_generator,
+)
+from xmod_lab.models.blocks import count_parameters
+from xmod_lab.models.critic import MultiScaleCritic, PatchCritic, StarCritic
 
 
 def test_signs() -> None:
@@ -19,6 +26,16 @@ def test_signs() -> None:
     assert (up < 0).all() and (down > 0).all()  # a descent step raises scores of real images, lowers those of others
     (wish,) = torch.autograd.grad(wasserstein_generator(fake), fake)
     assert (wish < 0).all()  # and the generator raises its own
+
+
+def test_least_squares_by_hand() -> None:
+    """(0.5^2 + 2^2) / 2 of the real, (1 + 9) / 2 of the made ones; a critic that says one half of all has 0.25."""
+    real, fake = torch.tensor([1.5, 3.0]), torch.tensor([[1.0], [-3.0]])
+    assert least_squares_critic(real, fake).item() == 0.5 * (4.25 / 2 + 10 / 2)
+    assert least_squares_generator(fake).item() == (0 + 16) / 2
+    undecided = torch.full((3,), 0.5)
+    assert least_squares_critic(undecided, undecided).item() == 0.25
+    assert least_squares_critic(torch.ones(2), torch.zeros(2)).item() == least_squares_generator(torch.ones(2)) == 0
 
 
 @pytest.mark.parametrize(("slope", "expected"), [(0.5, (0.5 * 16**0.5 - 1) ** 2), (0.25, 0.0), (0.0, 1.0)])
@@ -111,3 +128,46 @@ def test_the_critics_signal_neither_fades_nor_grows() -> None:
     torch.manual_seed(0)
     trunk = StarCritic(1, 3, 64, 16).trunk(torch.randn(8, 1, 64, 64))
     assert 0.3 < trunk.square().mean().sqrt() < 3
+
+
+def test_patch_critics_of_the_cards() -> None:
+    assert [count_parameters(PatchCritic(c)) for c in (3, 1)] == [2_764_737, 2_762_689]
+    assert PatchCritic(1, 4)(torch.randn(2, 1, 256, 256)).shape == (2, 1, 30, 30)
+    assert count_parameters(MultiScaleCritic(1)) == 8_265_027
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_a_patch_score_sees_34_or_70_pixels(layers: int) -> None:
+    """The gradient of the middle score in the image, with the norms, which look at everything, taken out."""
+    critic = PatchCritic(1, 4, layers)
+    for name, module in critic.trunk.named_children():
+        if isinstance(module, nn.InstanceNorm2d):
+            setattr(critic.trunk, name, nn.Identity())
+    image = torch.randn(1, 1, 128, 128, requires_grad=True)
+    scores = critic(image)
+    (found,) = torch.autograd.grad(scores[0, 0, scores.shape[2] // 2, scores.shape[3] // 2], image)
+    rows = (found[0, 0].abs().sum(1) > 0).nonzero()
+    assert int(rows.max() - rows.min()) + 1 == {2: 34, 3: 70}[layers]
+
+
+@pytest.mark.parametrize("size", [32, 48, 64, 128])
+def test_critics_take_all_sizes(size: int) -> None:
+    image = torch.randn(2, 3, size, size)
+    assert PatchCritic(3, 4)(image).shape == (2, 1, size // 8 - 2, size // 8 - 2)
+    edges = [-(-size // 2**i) for i in range(3)]
+    assert [s.shape for s in MultiScaleCritic(3, 4, 3, 3)(image)] == [(2, 1, e // 8, e // 8) for e in edges]
+
+
+def test_each_scale_judges_half_the_image_before() -> None:
+    critic, image = MultiScaleCritic(1, 4, 3, 2), torch.randn(1, 1, 32, 32)
+    halves = [image, critic.halve(image), critic.halve(critic.halve(image))]
+    for found, part, expected in zip(critic(image), critic.critics.children(), halves, strict=True):
+        assert torch.equal(found, part(expected))
+    assert torch.allclose(critic.halve(torch.ones(1, 1, 8, 8)), torch.ones(1, 1, 4, 4)), "its border is no darker"
+
+
+def test_a_narrow_multi_scale_critic_tells_images_apart_at_first() -> None:
+    """He weights: scores of unit noise vary by about one, where a standard deviation of 0.02 leaves next to nothing."""
+    torch.manual_seed(0)
+    fine = MultiScaleCritic(1, 8, 1, 4)(torch.randn(8, 1, 64, 64))[0]
+    assert 0.3 < fine.std() < 3

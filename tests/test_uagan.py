@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.joint import a_batch, built
+from tests.joint import Kept, a_batch, built
 from xmod_lab.errors import LabError
 from xmod_lab.losses.adversarial import wasserstein_critic
 from xmod_lab.methods.base import RAMP, Clock, build_config, late
@@ -28,17 +28,6 @@ def uagan(**config: Any) -> Any:
 def step(method: Any, clock: Clock = HALF, update: Callable[..., None] | None = None, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return method.training_step(a_batch("ABC"), clock, update or Update(method.stages()[0].optimisers))
-
-
-class Kept:
-    """An `update` that changes nothing and keeps the losses, in place of the loop's."""
-
-    def __init__(self) -> None:
-        self.losses: dict[str, Tensor] = {}
-
-    def __call__(self, loss: Tensor, *names: str) -> None:
-        (name,) = names
-        self.losses[name] = loss
 
 
 @pytest.mark.parametrize(("config", "expected"), [({}, 2), ({"passes": 3}, 3), ({"translate": False}, 1)])

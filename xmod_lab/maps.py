@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from xmod_lab.errors import LabError
 
@@ -37,6 +38,16 @@ class Map:
         expected = {"stack": 4, "pairwise": 3, "mask": 3}[self.kind]
         if self.values.ndim != expected:
             raise LabError(f"a {self.kind} map has {expected} axes, not {self.values.ndim}", where=self.layer)
+
+
+def over_image(values: Tensor, image: Tensor) -> Tensor:
+    """Maps (b, K, u, v) enlarged to the size of the images (b, k, h, w) that they are of: (b, K, h, w), bilinear."""
+    return F.interpolate(values.float(), image.shape[2:], mode="bilinear", align_corners=False)
+
+
+def difference(a: Tensor, b: Tensor) -> Tensor:
+    """|a - b| of two image batches (b, k, h, w), mean over channels: (b, h, w), in [0, 2] for images in [-1, 1]."""
+    return (a.float() - b.float()).abs().mean(1)
 
 
 def _matching(model: nn.Module, pattern: str) -> dict[str, nn.Module]:

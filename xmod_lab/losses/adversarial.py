@@ -19,6 +19,21 @@ def wasserstein_generator(fake: Tensor) -> Float[Tensor, ""]:
     return -fake.float().mean()
 
 
+def least_squares_critic(real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
+    r""":math:`\tfrac12 \mathbb E[(D(x) - 1)^2] + \tfrac12 \mathbb E[D(x')^2]`, minimised by the critic; >= 0.
+
+    Mao et al. 2017, with 1 for real and 0 for generated images; a critic that cannot tell them apart and says one half
+    of everything has 0.25. Means are over all scores given, those of patches included.
+    """
+    return 0.5 * ((real.float() - 1).square().mean() + fake.float().square().mean())
+
+
+def least_squares_generator(fake: Tensor) -> Float[Tensor, ""]:
+    r""":math:`\mathbb E[(D(x') - 1)^2]`, minimised by the generator; >= 0 (Mao et al. 2017; without the half, as in
+    CycleGAN's and MUNIT's codes)."""
+    return (fake.float() - 1).square().mean()
+
+
 def gradient_penalty(
     critic: Callable[[Tensor], Tensor],
     real: Float[Tensor, "b c h w"],

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.csa import CSA
+from xmod_lab.methods.csgan import CSGAN
 from xmod_lab.methods.fcn import FCNBaseline
+from xmod_lab.methods.remic import ReMIC
+from xmod_lab.methods.stargan import StarGAN
 from xmod_lab.methods.targan import TarGAN
 from xmod_lab.methods.uagan import UAGAN
 from xmod_lab.methods.ummkd import UMMKD
@@ -55,6 +58,11 @@ METHODS: dict[str, Entry] = {
     "csa": Entry(CSA, {}, "class-specific affinity agrees across modalities", CSA_PAPER, JOINT_HEART),
     "ummkd": Entry(UMMKD, {}, "soft confusions agree across modalities", "Dou et al., IEEE TMI 2020", JOINT_HEART),
     "targan": Entry(TarGAN, {}, "translation that keeps a target area", "Chen et al., MICCAI 2021", ABDOMEN),
+    "stargan": Entry(StarGAN, {}, "one translator for all modalities", "Choi et al., CVPR 2018", ABDOMEN),
+    "csgan": Entry(
+        CSGAN, {}, "a pair of translators for each two modalities, shapes kept", "Zhang et al., CVPR 2018", ABDOMEN
+    ),
+    "remic": Entry(ReMIC, {}, "a shared content code and styles, unpaired", "Shen et al., IEEE TMI 2020", ABDOMEN),
 }
 
 

@@ -97,6 +97,11 @@ def late(progress: float) -> float:
     return 1.0 if progress <= RAMP else 1.0 - 0.99 * (progress - RAMP) / (1 - RAMP)
 
 
+def half(progress: float) -> float:
+    """Factor on the learning rate: 1 for half of training, then linear to 0.01 (StarGAN, CycleGAN: to 0)."""
+    return 1.0 if progress <= 0.5 else 1.0 - 0.99 * (progress - 0.5) / 0.5
+
+
 class Update(Protocol):
     """`update(loss, "name", ...)`: one step of the named optimisers, and of nothing else."""
 
@@ -157,6 +162,25 @@ def one_of(cls: type[Method], name: str, value: Any, known: Iterable[Any]) -> No
         raise LabError(
             f"{name} is {value!r}", where=f"{cls.__name__}.{name}", mend=f"known: {', '.join(map(str, known))}"
         )
+
+
+def index_of(modality: str, known: tuple[str, ...]) -> int:
+    """Place of `modality` among those a method was trained with. Raises LabError for another."""
+    if modality not in known:
+        raise LabError(f"not trained with {modality!r}", mend=f"it knows {', '.join(known)}")
+    return known.index(modality)
+
+
+def at_least_two(known: tuple[str, ...], method: str) -> None:
+    """Raise LabError if there is nothing to translate to."""
+    if len(known) < 2:
+        raise LabError(f"{method} translates between modalities: the task has {', '.join(known)} only", where=method)
+
+
+def side_by_side(images: Mapping[str, Tensor], known: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """The images of all modalities in one tensor (b, k, h, w), and the place of each one's modality (b,) in `known`."""
+    places = [torch.full((len(image),), index_of(m, known), device=image.device) for m, image in images.items()]
+    return torch.cat(list(images.values())), torch.cat(places)
 
 
 def _read_as(value: Any, default: Any, where: str) -> Any:

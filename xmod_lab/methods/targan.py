@@ -9,11 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xmod_lab.errors import LabError
 from xmod_lab.losses.adversarial import gradient_penalty, wasserstein_critic, wasserstein_generator
 from xmod_lab.losses.translation import crossing_loss, cut_out, shape_loss, slot_loss, unit
-from xmod_lab.maps import Map, record
-from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, one_of
+from xmod_lab.maps import Map, over_image, record
+from xmod_lab.methods.base import (
+    Batch,
+    Clock,
+    Method,
+    Problem,
+    Stage,
+    StepResult,
+    Update,
+    adam,
+    at_least_two,
+    index_of,
+    one_of,
+    side_by_side,
+)
 from xmod_lab.models.averaged import averaged
 from xmod_lab.models.critic import StarCritic
 from xmod_lab.models.targan import Padding, ShapeController, TargetAware
@@ -108,8 +120,7 @@ class TarGAN(Method):
         super().__init__(config, problem)
         one_of(TarGAN, "conditioning", config.conditioning, ("film", "plane"))
         one_of(TarGAN, "padding", config.padding, ("zeros", "reflect"))
-        if len(problem.labelled) < 2:
-            raise LabError("TarGAN needs two labelled modalities at least", where=f"task labels {problem.labelled}")
+        at_least_two(problem.labelled, "TarGAN")
         count = len(problem.labelled)
         self.generator = TargetAware(
             problem.channels, count, config.width, config.conditioning, config.padding, config.area
@@ -121,16 +132,8 @@ class TarGAN(Method):
             for stream in self.generator.encoders
         })  # fmt: skip
 
-    def number(self, modality: str) -> int:
-        """Index of `modality` in the conditioning. Raises LabError for one it was not trained with."""
-        if modality not in self.problem.labelled:
-            raise LabError(
-                f"TarGAN was not trained with {modality!r}", mend=f"it knows {', '.join(self.problem.labelled)}"
-            )
-        return self.problem.labelled.index(modality)
-
     def _numbers(self, image: Tensor, modality: str) -> Tensor:
-        return torch.full((len(image),), self.number(modality), device=image.device)
+        return torch.full((len(image),), index_of(modality, self.problem.labelled), device=image.device)
 
     def stages(self) -> list[Stage]:
         c = self.config
@@ -144,10 +147,9 @@ class TarGAN(Method):
 
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
         names = self.problem.labelled
-        x = torch.cat([batch[m].image for m in names])
+        x, own = side_by_side({m: batch[m].image for m in names}, names)
         y = torch.cat([label > 0 for m in names if (label := batch[m].label) is not None])[:, None].float()
         body = torch.cat([batch[m].foreground for m in names])[:, None].float()
-        own = torch.cat([self._numbers(batch[m].image, m) for m in names])
         wanted = own[torch.randperm(len(own), device=own.device)]
         real = {"image": x} | ({"area": cut_out(x, y)} if self.config.area else {})
         shown = {"image": torch.ones_like(own, dtype=torch.bool), "area": y.flatten(1).any(1)}
@@ -265,21 +267,18 @@ class TarGAN(Method):
                 for kind, values in masks.items():
                     span = (-1.0, 1.0) if kind == "similarity" else (0.0, 1.0)
                     name = f"{kind}/{target}/{modality}"
-                    found[name] = Map("mask", _fitted(values, s.image), modality, kind, span)
+                    found[name] = Map("mask", fitted(values, s.image), modality, kind, span)
             rows = []
             for name, image in judged.items():
                 scores, slots = self.critics["image"](image)
                 rows.append(slots.float().softmax(1) if self.config.exclusive else slots.float().sigmoid())
-                patches = _fitted(scores.float(), s.image)
+                patches = fitted(scores, s.image)
                 found[f"patches/{name}/{modality}"] = Map("mask", patches, modality, "critics.image.patches")
             layer = "critics.image.modality"
             found[f"slots/{modality}"] = Map("pairwise", torch.stack(rows, 1), modality, layer, (0.0, 1.0))
         return found
 
 
-def _fitted(values: Tensor, image: Tensor) -> Tensor:
+def fitted(values: Tensor, image: Tensor) -> Tensor:
     """(b, c, u, v) -> (b, h, w): the mean over channels, enlarged to the image's size."""
-    small = values.mean(1, keepdim=True)
-    return F.interpolate(small, image.shape[2:], mode="bilinear", align_corners=False)[:, 0].clamp(
-        small.min(), small.max()
-    )
+    return over_image(values.mean(1, keepdim=True), image)[:, 0]
