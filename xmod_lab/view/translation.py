@@ -67,7 +67,7 @@ def translation_grid(
                default=1.0)  # fmt: skip
     for r, one in enumerate(kept):
         part = around(one.labels) if zoom else (slice(None), slice(None))
-        pictures = {"source": one.image} | ({"truth": one.truth} if one.truth is not None else {}) | one.translations
+        pictures = {"source": one.image, **({"truth": one.truth} if one.truth is not None else {}), **one.translations}
         for c, column in enumerate(columns):
             axis = axes[r, c]
             if r == 0:
