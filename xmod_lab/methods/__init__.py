@@ -8,6 +8,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
+from xmod_lab.methods.enriched import Enriched
 from xmod_lab.methods.fcn import FCNBaseline
 from xmod_lab.methods.remic import ReMIC
 from xmod_lab.methods.stargan import StarGAN
@@ -63,6 +64,9 @@ METHODS: dict[str, Entry] = {
         CSGAN, {}, "a pair of translators for each two modalities, shapes kept", "Zhang et al., CVPR 2018", ABDOMEN
     ),
     "remic": Entry(ReMIC, {}, "a shared content code and styles, unpaired", "Shen et al., IEEE TMI 2020", ABDOMEN),
+    "enriched": Entry(
+        Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021", ABDOMEN
+    ),
 }
 
 
