@@ -76,14 +76,15 @@ def guessing(count: int, config: dict[str, Any]) -> float:
 
 
 def _adversarial(last: pd.Series, config: dict[str, Any], guess: float) -> str:
-    texts = [
-        _most("critic's gradient penalty", last["critic_penalty"] / config["penalty_weight"], PENALTY),
-        _most("critic's modality entropy over guessing", last["critic_modality"] / guess, TOLD),
-        _most("translations' modality entropy over guessing", last["modality"] / guess, TAKEN),
-        _most("reconstruction", last["reconstruction"] / config["reconstruction_weight"], RECONSTRUCTED),
-        _least("change by translation", last["change"], CHANGED),
-    ]
-    return "; ".join(text for text in texts if text)
+    """Limits on what an adversarial method logs; least squares need no penalty, pair models tell no modality."""
+    limits = {
+        "critic_penalty": lambda v: _most("critic's gradient penalty", v / config["penalty_weight"], PENALTY),
+        "critic_modality": lambda v: _most("critic's modality entropy over guessing", v / guess, TOLD),
+        "modality": lambda v: _most("translations' modality entropy over guessing", v / guess, TAKEN),
+        "reconstruction": lambda v: _most("reconstruction", v / config["reconstruction_weight"], RECONSTRUCTED),
+        "change": lambda v: _least("change by translation", v, CHANGED),
+    }
+    return "; ".join(text for name, check in limits.items() if name in last and (text := check(last[name])))
 
 
 def _most(what: str, value: float, limit: float) -> str:
@@ -106,8 +107,6 @@ def _missed(run: Run) -> list[tuple[str, float]]:
     from xmod_lab.data.manifest import dataset
     from xmod_lab.methods import method_entry
 
-    if not (run.folder / "scores.csv").is_file():
-        return []
     task = dataset(run.spec.dataset).task(run.spec.task_name)
     labelled = task.unlabelled if method_entry(run.spec.method).cls.swaps_labels else task.labelled
     rows = run.table()
