@@ -217,6 +217,16 @@ def test_health_of_the_critic(tmp_path: Path, name: str, value: float, said: str
     assert (not found) if said is None else any(said in text for text in found)
 
 
+def test_a_loss_is_judged_in_the_stage_that_logs_it(tmp_path: Path) -> None:
+    """The translators of one stage are healthy or not, whatever the next stage does."""
+    translating = [{"critic": 0.1, "reconstruction": v, "change": 0.3} for v in np.linspace(9, 1, 20)]
+    later = [{"segmentation/A": float(v)} for v in np.linspace(2, 1, 20)]
+    weights = {"reconstruction_weight": 10.0}
+    assert not health.problems(finished(tmp_path / "good", translating + later, weights, 0.0))
+    bad = [line | {"reconstruction": 5.0} for line in translating]
+    assert "reconstruction is 0.5" in health.problems(finished(tmp_path / "bad", bad + later, weights, 0.0))[0]
+
+
 def test_guessing_is_what_constant_answers_cost() -> None:
     """Of n modalities alike frequent: the loss of the best constant logits, real slots and, for TarGAN, all 2n."""
     for count in (2, 3):

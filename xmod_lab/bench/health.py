@@ -46,8 +46,7 @@ def problems(run: Run) -> list[str]:
     log = run.log()
     config = read_json(run.folder / "config.json")["config"]
     numbers = log.select_dtypes("number")
-    tenth = max(1, len(log) // 10)
-    first, last = numbers.head(tenth).mean(), numbers.tail(tenth).mean()
+    first, last = numbers.apply(_tenth, first=True), numbers.apply(_tenth, first=False)
     found = []
     parts = [c for c in map(str, numbers) if c.startswith("segmentation")]
     before, after = first[parts].mean(), last[parts].mean()
@@ -62,6 +61,13 @@ def problems(run: Run) -> list[str]:
     }
     found += [text for name, check in terms.items() if name in numbers and (text := check(first, last))]
     return found
+
+
+def _tenth(values: pd.Series, first: bool) -> float:
+    """Mean of the first or last tenth of the steps that log a loss: one stage of several may be over before the end."""
+    kept = values.dropna()
+    count = max(1, len(kept) // 10)
+    return float((kept.head(count) if first else kept.tail(count)).mean())
 
 
 def guessing(count: int, config: dict[str, Any]) -> float:
