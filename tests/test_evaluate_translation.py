@@ -13,10 +13,12 @@ from xmod_lab.evaluate import (
     frechet_distance,
     frechet_floor,
     image_scores,
+    jackknife,
     kernel_distance,
     lpips_available,
     lpips_score,
 )
+from xmod_lab.evaluate.distances import patient_distance_rows
 
 
 @pytest.fixture
@@ -150,6 +152,36 @@ def test_floor_falls_with_the_number_of_vectors():
     small, large = frechet_floor(rng.normal(size=(60, 8))), frechet_floor(rng.normal(size=(600, 8)))
     assert 0 < large < small / 4
     assert frechet_floor(rng.normal(size=(3, 40)).repeat(4, 0)) >= 0  # fewer vectors than dimensions
+
+
+def test_the_jackknife_of_a_mean_gives_the_values_back():
+    values = np.random.default_rng(0).normal(size=7)
+    assert jackknife(np.mean, list(values)) == pytest.approx(values)
+    assert np.isnan(jackknife(np.mean, [1.0])).all()
+
+
+def test_the_jackknife_takes_the_bias_out_of_a_variance():
+    """Pseudo-values of the variance with ddof 0 average to the one with ddof 1."""
+    values = np.random.default_rng(0).normal(size=7)
+    assert jackknife(np.var, list(values)).mean() == pytest.approx(np.var(values, ddof=1))
+
+
+def test_frechet_pseudo_values_by_patient():
+    """Equal distributions: about 0, where the plain distance has its floor. A shift by 1 in each feature: about d."""
+    rng = np.random.default_rng(0)
+    real, same = ({f"p{i}": rng.normal(size=(40, 4)) for i in range(12)} for _ in range(2))
+
+    def pseudo(own):
+        rows = patient_distance_rows({"e": {("real", "B", "B"): real, ("it", "A", "B"): own}})
+        assert [r["patient"] for r in rows] == list(own) and {r["method"] for r in rows} == {"it"}
+        return np.array([r["FD[e]"] for r in rows])
+
+    assert not pseudo(real).any()  # registered: who is left out is left out of both
+    apart = {f"q{i}": values for i, values in enumerate(same.values())}
+    plain = frechet_distance(np.concatenate(list(real.values())), np.concatenate(list(same.values())))
+    assert abs(pseudo(apart).mean()) < 0.02 and plain > 0.005
+    assert pseudo({name: values + 1 for name, values in apart.items()}).mean() == pytest.approx(4, abs=0.6)
+    assert np.isnan(pseudo({name: values * np.nan for name, values in apart.items()})).all()
 
 
 def test_kernel_distance_is_unbiased_and_grows():

@@ -81,7 +81,7 @@ def test_a_method_that_does_not_translate_has_the_scores_it_had(scored: Scored) 
 
 def test_the_folder_holds_what_the_contract_says(run: Run, scored: Scored) -> None:
     assert scored.folder.parent == run.folder / "scored" and scored.folder.name.startswith("unet_individual-seed0-")
-    assert {p.name for p in scored.folder.iterdir()} == {"errors.csv", "s_scores.csv", "distances.csv", "inputs.json"}
+    assert {p.name for p in scored.folder.iterdir()} == {*(f"{name}.csv" for name in module.TABLES), "inputs.json"}
     found = scored.inputs()
     assert found["scorer"] == {
         "run": "smoke/tiny/both/fold0/unet_individual/default/seed0",

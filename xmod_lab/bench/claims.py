@@ -1,4 +1,4 @@
-"""What CSA, UAGAN and UMMKD claim, as paired comparisons over patients, each with a verdict.
+"""What CSA, UAGAN, UMMKD and TarGAN claim, as paired comparisons over patients, each with a verdict.
 
 A difference is method minus the other, by patient, mean over structures and seeds.
 
@@ -18,7 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from xmod_lab.bench.patients import NAMES, by_patient
+from xmod_lab.bench.patients import MEAN, NAMES, SHARES, TRANSLATED, by_patient
+from xmod_lab.evaluate.scored import SCORER
 from xmod_lab.evaluate.statistics import ALPHA, holm, mean_interval, signed_rank, smallest_p
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ HEART = {"LGE": "cardiac_mr", "bSSFP": "cardiac_mr", "CT": "whole_heart", "MR": 
 
 @dataclass(frozen=True)
 class Claim:
-    """`method` against `other` in `metric` on `modality`. sign: +1 if the paper says higher.
+    """`method` against `other` in `metric` on `modality`, of translators the target. sign: +1 if the paper says higher.
 
     published: its difference, in points (per cent) or the metric's unit; None where the paper gives no number.
     """
@@ -102,21 +103,56 @@ REAL = [
     *_over("C1", "csa", "msbn", dict.fromkeys(("FLAIR", "T1", "T1Gd")), dataset="lgg", same_data=False),
     *_over("C2", "msbn", "fcn_joint", dict.fromkeys(("FLAIR", "T1", "T1Gd")), dataset="lgg", same_data=False),
 ]
-CLAIMS = {"uagan": UAGAN, "csa": CSA, "csa-ablations": CSA_ABLATIONS, "joint-real": REAL}
+LIVER: dict[str, Any] = {"dataset": "abdomen", "task": "liver"}
+TRANSLATION = [
+    *_over("T1", "targan", "stargan", {"CT": 14.24, "T1w": 36.56, "T2w": 27.46}, metric="s_score", **LIVER),
+    *_over("T1", "targan", "csgan", {"CT": 0.41, "T1w": 20.12, "T2w": 0.54}, metric="s_score", **LIVER),
+    *_over("T1", "targan", "remic", {"CT": 6.10, "T1w": 33.79, "T2w": 0.05}, metric="s_score", **LIVER),
+    *_over("T2", "targan", "stargan", {"CT": -0.0070, "T1w": -0.0194, "T2w": -0.0184}, metric="fd", sign=-1, **LIVER),
+    *_over("T2", "targan", "csgan", {"CT": -0.0066, "T1w": -0.0411, "T2w": -0.2388}, metric="fd", sign=-1, **LIVER),
+    *_over("T2", "targan", "remic", {"CT": -0.0494, "T1w": -0.0166, "T2w": -0.3494}, metric="fd", sign=-1, **LIVER),
+    *_over("T3", "targan", "targan (C)", {MEAN: 13.15}, metric="s_score", **LIVER),
+    *_over("T3", "targan", "targan (S)", {MEAN: 1.53}, metric="s_score", **LIVER),
+    *_over("T3", "targan", "targan (STC)", {MEAN: 19.80}, metric="s_score", **LIVER),
+    *_over("T3", "targan (S)", "targan (C)", {MEAN: 11.62}, metric="s_score", **LIVER),
+    *_over("T4", "enriched (targan)", "single", {"CT": 0.77, "T1w": 0.49, "T2w": 1.70}, **LIVER),
+    *_over("T4", "enriched (stargan)", "single", {"T1w": -0.82, "T2w": -2.86}, sign=-1, **LIVER),
+    *_over("T5", "targan (untraceable, S)", "targan (S)", {MEAN: None}, metric="s_score", **LIVER),
+]
+"""Differences of TarGAN's Tables 1 (T1, T2), 3 (T3) and 2 (T4). Its distances are of another extractor's features: the
+directions compare, the sizes do not. T5: without shape controller the untraceable term deforms"""
+TRANSLATION_REAL = [
+    claim
+    for key, metric, sign in (("T1", "s_score", 1), ("T2", "fd", -1))
+    for claim in _over(key, "targan", "stargan", dict.fromkeys(("FLAIR", "T1", "T1Gd")), metric=metric, sign=sign,
+                       dataset="lgg", same_data=False)
+]
+CLAIMS = {"uagan": UAGAN, "csa": CSA, "csa-ablations": CSA_ABLATIONS, "joint-real": REAL,
+          "translation": TRANSLATION, "translation-real": TRANSLATION_REAL}
 """by grid (`bench.suites`), the profile left off"""
 
 
 def untrained(rows: pd.DataFrame, problems: Mapping[str, str]) -> dict[str, str]:
     """Systems that do not count as trained and why, as ``dataset/task/system`` or, in one modality alone,
-    ``dataset/task/system/modality`` -> reason.
+    ``dataset/task/system/modality`` -> reason; as a translator ``dataset/task/system/to modality``.
 
-    Trained: no health limit broken in any run (`problems`, keyed alike), and the interval of the gain in Dice over the
-    better of the two trivial answers, all background (0) and all foreground (`everything`), lies above zero.
+    Trained: no health limit broken in any run (`problems`, keyed alike), and the interval of the gain over the trivial
+    answer lies above zero. A segmenter's gain is in Dice over the better of all background (0) and all foreground
+    (`everything`), a translator's in S-score over the untranslated image, both in the modality of the claim; its
+    scorer must have trained there as well.
     """
     found = dict(problems)
-    for (key, task, system, modality), part in by_patient(rows).groupby(["dataset", "task", "system", "modality"]):
-        if not mean_interval((part["dice"] - part["everything"]).to_numpy())[0] > 0:
-            found[f"{key}/{task}/{system}/{modality}"] = f"in {modality} no better than a trivial answer"
+    values = by_patient(rows)
+    for value, trivial, to, what in (
+        ("dice", "everything", "", "a trivial answer"),
+        ("s_score", "untranslated", "to ", "the untranslated image"),
+    ):
+        if value not in values:
+            continue
+        given = values[values[value].notna()]
+        for (key, task, system, modality), part in given.groupby(["dataset", "task", "system", "modality"]):
+            if not mean_interval((part[value] - part[trivial]).to_numpy())[0] > 0:
+                found[f"{key}/{task}/{system}/{to}{modality}"] = f"{to or 'in '}{modality} no better than {what}"
     return found
 
 
@@ -144,7 +180,8 @@ def verdicts(claims: Iterable[Claim], rows: pd.DataFrame, sick: Mapping[str, str
         if absent := [s for s in (claim.method, claim.other) if s not in wide]:
             found.append(line | {"n": 0, "difference": "", "interval": "", "verdict": "not run", "reason": absent[0]})
             continue
-        scale = 1 if claim.metric == "assd_pooled" else 100
+        scale = 100 if claim.metric in SHARES else 1
+        form = "+.3g" if claim.metric in TRANSLATED and scale == 1 else "+.2f"
         difference = ((wide[claim.method] - wide[claim.other]) * scale).dropna().to_numpy()
         low, high = mean_interval(difference)
         reason = _sick(claim, sick)
@@ -154,8 +191,8 @@ def verdicts(claims: Iterable[Claim], rows: pd.DataFrame, sick: Mapping[str, str
             line
             | {
                 "n": len(difference),
-                "difference": f"{difference.mean():+.2f}",
-                "interval": f"{low:+.2f} to {high:+.2f}",
+                "difference": f"{difference.mean():{form}}",
+                "interval": f"{low:{form}} to {high:{form}}",
             }
             | {"p_holm": signed_rank(difference)[0]}
             | {"verdict": _verdict(claim.sign, low, high, reason, real and claim.same_data), "reason": reason}
@@ -198,12 +235,18 @@ def gate_verdicts(rows: pd.DataFrame, sick: Mapping[str, str], *, real: bool) ->
 
 
 def _sick(claim: Claim, sick: Mapping[str, str]) -> str:
-    """Why one of the claim's two systems does not count as trained, or an empty text."""
+    """Why one of the claim's two systems, or the scorer of translators, does not count as trained, or an empty text."""
+    translated = claim.metric in TRANSLATED
+    place = f"{claim.dataset}/{claim.task}"
     for system in (claim.method, claim.other):
-        place = f"{claim.dataset}/{claim.task}/{system}"
-        for key in (place, f"{place}/{claim.modality}"):
+        where = f"to {claim.modality}" if translated else claim.modality
+        for key in (f"{place}/{system}", f"{place}/{system}/{where}"):
             if key in sick:
                 return f"{system}: {sick[key]}"
+    judge = f"{place}/{SCORER}"
+    for key, reason in sick.items() if translated else ():
+        if key in (judge, f"{judge}/{claim.modality}") or (claim.modality == MEAN and key.startswith(f"{judge}/")):
+            return f"the scorer: {reason}"
     return ""
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from xmod_lab.bench.claims import CLAIMS, gate_verdicts, untrained, verdicts
-from xmod_lab.bench.patients import paper_table, system
+from xmod_lab.bench.patients import EXTRACTOR, paper_table, system
 from xmod_lab.bench.suites import suite
+from xmod_lab.bench.translators import recorded_tables
 from xmod_lab.errors import LabError
 from xmod_lab.files import read_json
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 UAGAN_TABLE = ("dice", "precision", "sensitivity", "specificity", "assd_pooled", "missing")
 CSA_TABLE = ("dice", "hd", "missing")
 HEALTH = "xmod_lab/bench/health.py"
+TRANSLATORS = (
+    "S-score: Dice of the scorer, a U-Net of the target trained on real images, on a translated image. A translator "
+    "trained if it breaks no limit and its S-score is above that of the untranslated image in the target tested, the "
+    "lower anchor (row `untranslated`; row `real` is the upper one). Its scorer must have trained as well.\n\n"
+    f"Claims of the Fréchet distance rest on `{EXTRACTOR}`: it sees contrast, which the scorer's instance-normalised "
+    "features do not. They compare jackknife pseudo-values of the translated patients, given the real test images; the "
+    "table shows the distance itself, with its floor."
+)
+"""said on the page of a suite of translators"""
 
 
 def grid_of(name: str) -> str:
@@ -26,9 +36,11 @@ def grid_of(name: str) -> str:
 
 
 class Recorded(NamedTuple):
-    """A recorded suite: its rows (`patient_rows`), systems that did not train and why, and the verdicts."""
+    """A recorded suite: its rows (`patient_rows`, of translators `translator_rows`), systems that did not train and why,
+    and the verdicts. distances: of translators, else empty."""
 
     rows: pd.DataFrame
+    distances: pd.DataFrame
     sick: dict[str, str]
     claims: pd.DataFrame
     real: bool
@@ -45,23 +57,25 @@ def recorded(name: str, folder: Path) -> Recorded:
     real = set(rows["dataset"]) == {"lgg"}
     sick = untrained(rows, problems_by_system(name, read_json(folder / f"{name}.json")["problems"]))
     claims = verdicts(CLAIMS[grid_of(name)], rows, sick, real=real)
+    distances = folder / f"{name}-distances.csv"
     gates = folder / f"{name}-gates.csv"
     if gates.is_file():
         read = pd.read_csv(gates, dtype={"patient": str})
         claims = pd.concat([claims, gate_verdicts(read, sick, real=real)], ignore_index=True)
-    return Recorded(rows, sick, claims, real)
+    return Recorded(rows, pd.read_csv(distances) if distances.is_file() else pd.DataFrame(), sick, claims, real)
 
 
 def page(name: str, folder: Path) -> str:
     """Markdown of the suite `name` recorded in `folder`."""
     from xmod_lab.evaluate.tables import to_markdown
 
-    rows, sick, claims, real = recorded(name, folder)
+    rows, distances, sick, claims, real = recorded(name, folder)
     facts = read_json(folder / f"{name}.json")
     parts = [f"# {name}", _preamble(rows, facts, real)]
     for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
         parts.append(f"## {key} / {task}")
-        parts += [f"{title}\n\n{to_markdown(table)}" for title, table in tables(part)]
+        found = recorded_tables(part, distances) if "s_score" in part else tables(part)
+        parts += [f"{title}\n\n{to_markdown(table.fillna(''))}" for title, table in found]
     parts.append("## Did they train?\n\n" + _trained(sick))
     parts.append("## Claims\n\n" + to_markdown(claims.fillna("")))
     return "\n\n".join(parts) + "\n"
@@ -118,7 +132,7 @@ def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:
         f"both trivial answers, all background and all foreground, and they break no limit of "
         f"`{HEALTH}` in any run. One comparison in twenty decides by chance alone; "
         f"p_holm is the signed-rank p corrected over this page. {once if seeds == 1 else ''}"
-    ).rstrip()
+    ).rstrip() + (f"\n\n{TRANSLATORS}" if "s_score" in rows else "")
 
 
 def _trained(sick: dict[str, str]) -> str:

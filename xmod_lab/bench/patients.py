@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from xmod_lab.bench.suites import WEIGHTED, suite
+from xmod_lab.evaluate.translators import UNTRANSLATED
 from xmod_lab.methods import METHODS
+from xmod_lab.methods.base import offers
+from xmod_lab.methods.enriched import ALONE, Enriched, EnrichedConfig
 from xmod_lab.runs import Run, RunSpec, text_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS = ("dice", "precision", "sensitivity", "specificity", "hd", "hd95_max", "assd_pooled", "missing")
-NAMES = {"dice": "Dice", "hd": "HD", "hd95_max": "HD95", "assd_pooled": "ASSD", "missing": "missed"}
+    from xmod_lab.evaluate.scored import Scored
+
+METRICS = ("dice", "precision", "sensitivity", "specificity", "ravd", "hd", "hd95_max", "assd_pooled", "missing")
+ERRORS = ("mae", "ssim", "psnr", "mae_area", "ssim_area", "psnr_area")
+TRANSLATED = ("s_score", "fd", *ERRORS)
+"""of a translated image, whose modality is the target: Dice of the scorer, Fréchet distance, errors against the truth"""
+PLAIN = {"s_score": "untranslated"} | {name: f"{name}_untranslated" for name in TRANSLATED[1:]}
+"""the columns of the same numbers of the untranslated image, the trivial answer"""
+SHARES = ("dice", "precision", "sensitivity", "specificity", "s_score")
+"""0 to 1, shown in per cent"""
+EXTRACTOR = "random encoder"
+"""whose Fréchet distance is `fd`: it sees contrast, which the scorer's instance-normalised features do not"""
+MEAN = "mean"
+"""as a modality: the mean over targets"""
+NAMES = {"dice": "Dice", "ravd": "RAVD", "hd": "HD", "hd95_max": "HD95", "assd_pooled": "ASSD", "missing": "missed",
+         "s_score": "S-score", "fd": f"FD[{EXTRACTOR}]", "mae": "MAE"}
 RUN = ("dataset", "task", "method", "variant", "system", "fold", "seed")
 
 
 def system(spec: RunSpec) -> str:
-    """How tables call a run: the method, and its ablation in brackets where it is one."""
+    """How tables call a run: the method, and its ablation in brackets where it is one.
+
+    Enrichment is called by its translator, as enriched (targan), or single where there is none.
+    """
+    if issubclass(METHODS[spec.method].cls, Enriched):
+        others = tuple((key, value) for key, value in spec.settings if key != "translator")
+        by = dict(spec.settings).get("translator", EnrichedConfig.translator)
+        name = "single" if by == ALONE else f"{spec.method} ({by})"
+        return f"{name} ({dataclasses.replace(spec, settings=others).variant})" if others else name
     given = {key: text_of(value) for key, value in spec.settings}
     if not given or given == {key: text_of(value) for key, value in WEIGHTED}:
         return spec.method
@@ -62,6 +88,46 @@ def rows_of(runs: Iterable[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
+def scored_runs(name: str) -> list[Scored]:
+    """The finished translators of a suite with their scores (`evaluate.scored`), computed where they are missing."""
+    from xmod_lab.evaluate.scored import ensure_scored
+
+    runs = [Run(spec, spec.folder) for spec in suite(name) if "translate" in offers(METHODS[spec.method].cls)]
+    return [ensure_scored(run) for run in runs if run.complete]
+
+
+def translator_rows(scored: Iterable[Scored]) -> pd.DataFrame:
+    """One row a run, test patient, target (`modality`) and structure: TRANSLATED, and PLAIN of the untranslated image.
+
+    Means over sources. Errors and `fd`, the Fréchet distance as a pseudo-value (`distribution.jackknife`), are of a
+    patient and target: each structure repeats them. Errors are absent where nobody knows the truth.
+    """
+    import pandas as pd
+
+    parts = []
+    for one in scored:
+        spec = one.run.spec
+        named = (spec.dataset, spec.task_name, spec.method, spec.variant, system(spec), spec.fold, spec.seed)
+        own, plain = (_translated(one, which) for which in (spec.method, UNTRANSLATED))
+        keys = ["patient", "target", "structure"]
+        rows = own.merge(plain.rename(columns=PLAIN), on=keys, how="left", validate="one_to_one")
+        parts.append(rows.rename(columns={"target": "modality"}).assign(**dict(zip(RUN, named, strict=True))))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _translated(scored: Scored, which: str) -> pd.DataFrame:
+    """TRANSLATED of the method `which` by patient, target and structure."""
+    dices, errors = scored.s_scores(), scored.errors()
+    dices = dices[(dices["method"] == which) & ~dices["region"].astype(bool)]
+    rows = dices.groupby(["patient", "target", "structure"], sort=False)["dice"].mean().rename("s_score").reset_index()
+    shares = scored.fd_patients().rename(columns={f"FD[{EXTRACTOR}]": "fd"})
+    for table, values in ((shares, ["fd"]), (errors, list(ERRORS))):
+        if len(table):
+            own = table[table["method"] == which].groupby(["patient", "target"])[values].mean()
+            rows = rows.join(own, on=["patient", "target"])
+    return rows
+
+
 def gate_rows(name: str) -> pd.DataFrame:
     """UAGAN's gates, inside over outside the structure (`evaluate.regions.map_ratios`), of every finished default run.
 
@@ -84,11 +150,21 @@ def gate_rows(name: str) -> pd.DataFrame:
 
 
 def by_patient(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean over structures, then over seeds: one row a system, fold, patient and tested modality."""
+    """Mean over structures, then over seeds: one row a system, fold, patient and tested modality.
+
+    Translators have one more a patient, of the modality MEAN: the mean over his targets.
+    """
+    import pandas as pd
+
     keys = ["dataset", "task", "system", "fold", "patient", "modality"]
-    values = [name for name in (*METRICS, "everything") if name in rows]
+    values = [name for name in (*METRICS, "everything", *TRANSLATED, *PLAIN.values()) if name in rows]
     structures = rows.groupby([*keys, "seed"], sort=False)[values].mean()
-    return structures.groupby(level=keys, sort=False).mean().reset_index()
+    found = structures.groupby(level=keys, sort=False).mean().reset_index()
+    if "s_score" not in found:
+        return found
+    values = [name for name in (*TRANSLATED, *PLAIN.values()) if name in found]
+    means = found[found["s_score"].notna()].groupby(keys[:-1], sort=False)[values].mean().reset_index()
+    return pd.concat([found, means.assign(modality=MEAN)], ignore_index=True)
 
 
 def paper_table(
@@ -106,7 +182,7 @@ def paper_table(
     table: dict[str, dict[str, str]] = {}
     for (name, column), part in values.groupby(level=["system", columns], sort=False):
         for metric in metrics:
-            scale = 100 if metric in ("dice", "precision", "sensitivity", "specificity") else 1
+            scale = 100 if metric in SHARES else 1
             kept = part[metric].dropna() * scale
             spread = f" ± {kept.std(ddof=1):.1f}" if len(kept) > 1 else ""
             table.setdefault(str(name), {})[f"{column} {NAMES.get(metric, metric)}"] = f"{kept.mean():.1f}{spread}"

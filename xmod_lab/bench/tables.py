@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab import paths
+from xmod_lab.bench.claims import CLAIMS
 from xmod_lab.bench.health import problems
 from xmod_lab.bench.page import grid_of, page
-from xmod_lab.bench.patients import gate_rows, patient_rows
+from xmod_lab.bench.patients import TRANSLATED, gate_rows, patient_rows, scored_runs, translator_rows
 from xmod_lab.bench.suites import suite
+from xmod_lab.bench.translators import rows_of
 from xmod_lab.errors import LabError
 from xmod_lab.files import atomic_file, read_json, write_json, write_text
 from xmod_lab.runs import Run
@@ -82,10 +84,12 @@ def record(name: str, folder: Path) -> Path:
     """Write ``<name>.csv`` (`suite_rows`) and ``<name>.json`` (provenance of its runs) to `folder`; returns the CSV.
 
     A suite that answers claims (`bench.claims`) gets ``<name>-patients.csv`` and the page ``<name>.md`` beside them;
-    UAGAN's gates go to ``<name>-gates.csv``.
+    UAGAN's gates go to ``<name>-gates.csv``, the distances of translators to ``<name>-distances.csv``.
 
     Raises LabError if a run of the suite is missing, or was made from something else: a record is whole.
     """
+    import pandas as pd
+
     from xmod_lab import inputs
 
     rows = suite_rows(name)
@@ -97,9 +101,15 @@ def record(name: str, folder: Path) -> Path:
     with atomic_file(folder / f"{name}.csv") as temporary:
         rows.round(5).to_csv(temporary, index=False)
     write_json(folder / f"{name}.json", provenance(runs))
-    if grid_of(name):
+    if grid := grid_of(name):
+        rows = patient_rows(name)
+        if any(claim.metric in TRANSLATED for claim in CLAIMS[grid]):
+            scored = scored_runs(name)
+            rows = pd.concat([rows, translator_rows(scored)], ignore_index=True)
+            with atomic_file(folder / f"{name}-distances.csv") as temporary:
+                rows_of(scored, "distances").to_csv(temporary, index=False, float_format="%.6g")
         with atomic_file(folder / f"{name}-patients.csv") as temporary:
-            patient_rows(name).round(5).to_csv(temporary, index=False)
+            rows.to_csv(temporary, index=False, float_format="%.6g")
         if len(gates := gate_rows(name)):
             with atomic_file(folder / f"{name}-gates.csv") as temporary:
                 gates.round(5).to_csv(temporary, index=False)

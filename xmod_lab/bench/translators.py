@@ -1,19 +1,22 @@
-"""Tables of translators that share a scorer: TarGAN's Table 1 with anchors and floor, and errors against the truth."""
+"""Tables of translators that share a scorer: TarGAN's Table 1 with anchors and floor, and errors against the truth.
+
+Of runs with their scores (`evaluate.scored`), or of a recorded suite from its files alone (`recorded_tables`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from xmod_lab.bench.patients import system
+from xmod_lab.bench.patients import ERRORS, MEAN, PLAIN, TRANSLATED, paper_table, system
 from xmod_lab.errors import LabError
-from xmod_lab.evaluate.scored import Scored
-from xmod_lab.evaluate.translators import OVER_SOURCES, REAL, UNTRANSLATED
+from xmod_lab.evaluate.distances import OVER_SOURCES, REAL
+from xmod_lab.evaluate.scored import SCORER, Scored
+from xmod_lab.evaluate.translators import UNTRANSLATED
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MEAN = "mean"
 FLOOR = "real against real"
 """row of the Fréchet distance of two random halves of the real images: no smaller value can be told from it"""
 ERROR_COLUMNS = {"mae": "MAE", "ssim": "SSIM", "psnr": "PSNR"}
@@ -58,9 +61,13 @@ def translation_table(scored: Sequence[Scored]) -> pd.DataFrame:
     several; beside it the kernel distance and N, the real slices of a target, both means over targets. FD has a floor,
     the row FLOOR, which falls with N.
     """
+    return score_table(rows_of(scored, "s_scores"), rows_of(scored, "distances"))
+
+
+def score_table(dices: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
+    """`translation_table` of rows of "s_scores" and "distances" as `rows_of` gives them; either may be empty."""
     import pandas as pd
 
-    dices, distances = rows_of(scored, "s_scores"), rows_of(scored, "distances")
     cells: dict[str, dict[str, str]] = {}
     if len(distances):
         distances = distances[distances["source"] == OVER_SOURCES]
@@ -85,9 +92,13 @@ def errors_table(scored: Sequence[Scored]) -> pd.DataFrame:
     On images mapped to [0, 1] by the recipe's range; mean ± sd (ddof 1) over patients, each the mean over sources and
     seeds. Empty where no run knows the truth.
     """
+    return error_table(rows_of(scored, "errors"))
+
+
+def error_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """`errors_table` of rows of "errors" as `rows_of` gives them; they may be empty."""
     import pandas as pd
 
-    rows = rows_of(scored, "errors")
     cells: dict[str, dict[str, str]] = {}
     for area, where in AREAS.items() if len(rows) else ():
         for metric, shown in ERROR_COLUMNS.items():
@@ -96,6 +107,54 @@ def errors_table(scored: Sequence[Scored]) -> pd.DataFrame:
             _fill(cells, values, metric + area, shown + where, form, ("fold", "patient"))
     order = sorted(cells, key=lambda name: name == UNTRANSLATED)
     return pd.DataFrame.from_dict({s: cells[s] for s in order}, orient="index").rename_axis("system").reset_index()
+
+
+def recorded_tables(rows: pd.DataFrame, distances: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """TarGAN's tables of one data set and task, each with its title, from recorded rows: `patients.patient_rows` with
+    `patients.translator_rows` below them, and `rows_of` the distances.
+
+    Ablations of TarGAN are in Table 3 alone, on the folds that they have; the scorer's Dice is the upper anchor.
+    """
+    made, judged = rows[rows["s_score"].notna()], rows[rows["system"] == SCORER]
+    parted = rows["system"].str.startswith("targan (")
+    parts = [
+        ("Table 1: S-score in %, mean ± sd over patients; Fréchet (FD) and kernel distance (KD) by extractor",
+         score_table(_dices(made[~parted], judged), distances[~distances["system"].str.startswith("targan (")])),
+    ]
+    if "mae" in made:
+        known = made[~parted].rename(columns={"modality": "target"})
+        plain = known.drop(columns=list(TRANSLATED)).rename(columns={PLAIN[name]: name for name in ERRORS})
+        parts.append(("Errors against the truth on images in [0, 1], mean ± sd over patients",
+                      error_table(_stacked(known, plain.assign(system=UNTRANSLATED)))))
+    segmented = rows[rows["dice"].notna() & (rows["system"] != SCORER)]
+    if len(segmented):
+        parts.append(("Table 2: Dice and RAVD in %, mean ± sd over patients",
+                      paper_table(segmented, ("dice", "ravd", "missing"))))
+    if parted.any():
+        tested = made[made["method"].eq("targan") & made["fold"].isin(rows.loc[parted, "fold"])]
+        parts.append(("Table 3: S-score in % without S (shape controller), T (target stream), C (crossing loss) or the "
+                      "untraceable term, mean ± sd over patients",
+                      score_table(_dices(tested, judged[judged["fold"].isin(tested["fold"])]), distances.head(0))))
+    return parts
+
+
+def _dices(made: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """Rows of "s_scores" with both anchors: what the scorer says of translated, untranslated and real images."""
+    columns = ["system", "modality", "fold", "seed", "patient", "structure"]
+    return _stacked(*(
+        part[[*columns, value]].rename(columns={"modality": "target", value: "dice"})
+        for part, value in (
+            (made, "s_score"),
+            (made.assign(system=UNTRANSLATED), "untranslated"),
+            (judged.assign(system=REAL), "dice"),
+        )
+    ))
+
+
+def _stacked(*parts: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.concat(parts, ignore_index=True)
 
 
 def _short(value: float) -> str:

@@ -7,9 +7,14 @@ vectors and with a floor, because the Fréchet distance of few vectors is far fr
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
 import numpy as np
 
 from xmod_lab.errors import LabError
+
+Item = TypeVar("Item")
 
 
 def frechet_distance(features_real: np.ndarray, features_fake: np.ndarray) -> float:
@@ -70,6 +75,21 @@ def _mmd(x: np.ndarray, y: np.ndarray) -> float:
     n, m = len(x), len(y)
     within = (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1))
     return float(within - 2 * xy.mean())
+
+
+def jackknife(statistic: Callable[[Sequence[Item]], float], items: Sequence[Item]) -> np.ndarray:
+    """Pseudo-values n s(all) - (n - 1) s(all but one) of each of n `items`, (n,) float64 (Tukey 1958).
+
+    They share a number that belongs to the whole set, such as a Fréchet distance, among those who made it, so that it
+    can be paired patient by patient. Of a mean they are the values themselves; of another statistic their mean has no
+    bias of order 1/n. One item alone has NaN: nobody is left without it.
+    """
+    n = len(items)
+    if n < 2:
+        return np.full(n, np.nan)
+    whole = statistic(items)
+    without = [statistic([*items[:i], *items[i + 1 :]]) for i in range(n)]
+    return n * whole - (n - 1) * np.array(without)
 
 
 def distribution_scores(

@@ -1,8 +1,8 @@
 """What a scorer says of a finished translator run, kept in the run's folder.
 
-``<run folder>/scored/<id of the scorer>/`` holds errors.csv, s_scores.csv, distances.csv and, written last,
-inputs.json: a folder with it is complete. It names the checkpoints it was made from; where one of them is another now,
-the folder is made anew. All translators of a table share one scorer, which none of them trained with.
+``<run folder>/scored/<id of the scorer>/`` holds errors.csv, s_scores.csv, distances.csv, fd_patients.csv and, written
+last, inputs.json: a folder with it is complete. It names the checkpoints it was made from; where one of them is another
+now, the folder is made anew. All translators of a table share one scorer, which none of them trained with.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from xmod_lab.runs import Run, RunSpec, ensure_run, prepared_of
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
+VERSION = 2
 """raise it when the same checkpoints would give other numbers"""
-TABLES = ("errors", "s_scores", "distances")
+SCORER = "unet_individual"
+TABLES = ("errors", "s_scores", "distances", "fd_patients")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Scored:
         """Fréchet and kernel distance with floor and counts."""
         return self._table("distances")
 
+    def fd_patients(self) -> pd.DataFrame:
+        """Fréchet distance by patient, as jackknife pseudo-values."""
+        return self._table("fd_patients")
+
     def inputs(self) -> dict[str, Any]:
         """Ids and checkpoint hashes of translator and scorer; `demonstration`: no score counts."""
         return read_json(self.folder / "inputs.json")
@@ -65,7 +70,7 @@ class Scored:
 
 def scorer_of(spec: RunSpec) -> RunSpec:
     """The segmenter that scores all translators of a data set, task, profile and fold: a U-Net a modality, seed 0."""
-    return RunSpec("unet_individual", spec.dataset, spec.task_name, spec.profile, spec.fold, 0)
+    return RunSpec(SCORER, spec.dataset, spec.task_name, spec.profile, spec.fold, 0)
 
 
 def scored_folder(run: Run, scorer: RunSpec) -> Path:

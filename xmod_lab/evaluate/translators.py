@@ -23,7 +23,7 @@ from xmod_lab.data.recipes import normalise
 from xmod_lab.data.slicing import body_of, same_grid
 from xmod_lab.data.volume import Volume, file_of, load_image
 from xmod_lab.errors import LabError
-from xmod_lab.evaluate.distribution import distribution_scores
+from xmod_lab.evaluate.distances import REAL, Features, distance_rows, patient_distance_rows
 from xmod_lab.evaluate.masks import score_labels
 from xmod_lab.evaluate.runs import Case, predict_volume, structures_of, test_volumes
 from xmod_lab.evaluate.translation import image_scores
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """slices that a network sees at once; no number depends on it"""
-UNTRANSLATED, REAL, OVER_SOURCES = "untranslated", "real", "mean"
+UNTRANSLATED = "untranslated"
 ERRORS = ("mae", "ssim", "psnr")
 FEATURES = 64
 """most features of a slice: the Fréchet distance of N vectors needs N well above their length (card 13.1)"""
@@ -62,11 +62,13 @@ class Extractor(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """errors: one row a test patient, source, target and method; s_scores: and structure; distances: over patients."""
+    """errors: one row a test patient, source, target and method; s_scores: and structure; distances: over patients;
+    fd_patients: the Fréchet distances shared among the patients (`distances.patient_distance_rows`)."""
 
     errors: pd.DataFrame
     s_scores: pd.DataFrame
     distances: pd.DataFrame
+    fd_patients: pd.DataFrame
 
 
 def translations_of(method: Method, prepared: Prepared) -> list[tuple[str, str]]:
@@ -197,7 +199,7 @@ def score_translator(
         extractors = (scorer_features(scorer), random_features(prepared.channels))
     errors: list[dict[str, Any]] = []
     dices: list[dict[str, Any]] = []
-    features: dict[str, dict[tuple[str, str, str], list[np.ndarray]]] = {e.name: {} for e in extractors}
+    features: Features = {e.name: {} for e in extractors}
     for source in dict.fromkeys(s for s, _ in pairs):
         for case in test_volumes(prepared, source):
             shown = {(name, t): translated(method, case, t) for s, t in pairs if s == source}
@@ -210,9 +212,9 @@ def score_translator(
                 dices += _s_rows(scorer, prepared, case, image, target, which)
                 for extractor in extractors:
                     found = features_of(extractor, image, target, next(scorer.parameters()).device)
-                    features[extractor.name].setdefault((which, source, target), []).append(found)
-    distances = _distance_rows({n: {k: np.concatenate(v) for k, v in f.items()} for n, f in features.items()})
-    return Scores(pd.DataFrame(errors), pd.DataFrame(dices), pd.DataFrame(distances))
+                    features[extractor.name].setdefault((which, source, target), {})[case.patient] = found
+    kinds = (errors, dices, distance_rows(features), patient_distance_rows(features))
+    return Scores(*map(pd.DataFrame, kinds))
 
 
 def _error_rows(prepared: Prepared, case: Case, shown: dict[tuple[str, str], Tensor]) -> list[dict[str, Any]]:
@@ -250,25 +252,6 @@ def _s_rows(
         | {metric: row[metric] for metric in ("dice", "assd_pooled", "missing")}
         for row in score_labels(predicted, case.truth, structures_of(prepared), case.spacing)
     ]
-
-
-def _distance_rows(features: dict[str, dict[tuple[str, str, str], np.ndarray]]) -> list[dict[str, Any]]:
-    """`distribution_scores` by extractor of each (method, source, target) against the real test images of the target,
-    then the mean over the sources of each method and target, as in TarGAN's Table 1 (source OVER_SOURCES)."""
-    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for extractor, found in features.items():
-        real = {target: values for (which, _, target), values in found.items() if which == REAL}
-        for (which, source, target), values in found.items():
-            if which != REAL and target in real:
-                row = rows.setdefault((which, target, source), {"source": source, "target": target, "method": which})
-                row |= distribution_scores(real[target], values, extractor)
-    means: list[dict[str, Any]] = []
-    for which, target in dict.fromkeys(key[:2] for key in rows):
-        members = [row for key, row in rows.items() if key[:2] == (which, target)]
-        numbers = [key for key, value in members[0].items() if not isinstance(value, str)]
-        mean = {key: float(np.mean([row[key] for row in members])) for key in numbers}
-        means.append({"source": OVER_SOURCES, "target": target, "method": which} | mean)
-    return [*rows.values(), *means]
 
 
 def error_names(errors: pd.DataFrame, name: str) -> dict[str, float]:
