@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from tests.tiny import make_tiny, tiny_manifest
 from xmod_lab import profiles
-from xmod_lab.bench import patients, tables
+from xmod_lab.bench import page, patients, tables
 from xmod_lab.bench.health import problems
 from xmod_lab.bench.translators import FLOOR, errors_table, rows_of, translation_table
 from xmod_lab.cli import app
@@ -178,6 +178,32 @@ def test_tables_of_different_tasks_are_refused(scored: Scored) -> None:
     other = Scored(Run(RunSpec("uagan", "other", "both"), scored.run.folder), scored.scorer, scored.folder)
     with pytest.raises(LabError, match="translators of 2 tasks or profiles"):
         translation_table([scored, other])
+
+
+def test_a_recorded_translator_by_patient(
+    run: Run, scored: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From runs to files to a page; the page of a suite that holds none of its claims' systems."""
+    for part in (tables, patients, page):
+        monkeypatch.setattr(part, "suite", lambda name: [scored.scorer.spec, run.spec])
+    name = "translation-lesson"
+    tables.record(name, tmp_path)
+    rows = pd.read_csv(tmp_path / f"{name}-patients.csv", dtype={"patient": str})
+    made = rows[rows["s_score"].notna()]
+    assert set(made["system"]) == {"uagan"} and set(rows["system"]) == {"uagan", module.SCORER}
+    own, plain = (t.set_index(["patient", "target", "structure"])["dice"].sort_index() for t in (
+        scored.s_scores().query("method == @which") for which in ("uagan", "untranslated")))
+    kept = made.set_index(["patient", "modality", "structure"]).sort_index()
+    assert kept["s_score"].to_numpy() == pytest.approx(own.to_numpy(), abs=1e-5)
+    assert kept["untranslated"].to_numpy() == pytest.approx(plain.to_numpy(), abs=1e-5)
+    shares = scored.fd_patients().query("method == 'uagan' and target == 'B'")["FD[random encoder]"]
+    assert len(shares) == made["patient"].nunique() and shares.mean() == pytest.approx(
+        kept.xs("B", level="modality")["fd"].mean(), rel=1e-4)
+    first = scored.errors().query("method == 'untranslated' and target == 'A'").iloc[0]
+    row = kept.loc[(first["patient"], "A", "core")]
+    assert row["mae_area_untranslated"] == pytest.approx(first["mae_area"], rel=1e-4)
+    text = (tmp_path / f"{name}.md").read_text()
+    assert text == page.page(name, tmp_path) and "Table 1" in text and "not run" in text and FLOOR in text
 
 
 @dataclasses.dataclass(frozen=True)

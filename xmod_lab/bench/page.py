@@ -36,8 +36,8 @@ def grid_of(name: str) -> str:
 
 
 class Recorded(NamedTuple):
-    """A recorded suite: its rows (`patient_rows`, of translators `translator_rows`), systems that did not train and why,
-    and the verdicts. distances: of translators, else empty."""
+    """A recorded suite: its rows (`patient_rows`, and `translator_rows` where it has some), the distances of its
+    translators, systems that did not train and why, and the verdicts."""
 
     rows: pd.DataFrame
     distances: pd.DataFrame
@@ -75,7 +75,7 @@ def page(name: str, folder: Path) -> str:
     for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
         parts.append(f"## {key} / {task}")
         found = recorded_tables(part, distances) if "s_score" in part else tables(part)
-        parts += [f"{title}\n\n{to_markdown(table.fillna(''))}" for title, table in found]
+        parts += [f"{title}\n\n{to_markdown(table)}" for title, table in found]
     parts.append("## Did they train?\n\n" + _trained(sick))
     parts.append("## Claims\n\n" + to_markdown(claims.fillna("")))
     return "\n\n".join(parts) + "\n"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 METRICS = ("dice", "precision", "sensitivity", "specificity", "ravd", "hd", "hd95_max", "assd_pooled", "missing")
 ERRORS = ("mae", "ssim", "psnr", "mae_area", "ssim_area", "psnr_area")
 TRANSLATED = ("s_score", "fd", *ERRORS)
-"""of a translated image, whose modality is the target: Dice of the scorer, Fréchet distance, errors against the truth"""
+"""of an image as a target, its modality in rows: Dice of the scorer, Fréchet distance, errors against the truth"""
 PLAIN = {"s_score": "untranslated"} | {name: f"{name}_untranslated" for name in TRANSLATED[1:]}
 """the columns of the same numbers of the untranslated image, the trivial answer"""
 SHARES = ("dice", "precision", "sensitivity", "specificity", "s_score")
@@ -41,10 +41,11 @@ def system(spec: RunSpec) -> str:
     Enrichment is called by its translator, as enriched (targan), or single where there is none.
     """
     if issubclass(METHODS[spec.method].cls, Enriched):
-        others = tuple((key, value) for key, value in spec.settings if key != "translator")
         by = dict(spec.settings).get("translator", EnrichedConfig.translator)
         name = "single" if by == ALONE else f"{spec.method} ({by})"
-        return f"{name} ({dataclasses.replace(spec, settings=others).variant})" if others else name
+        others = tuple((key, value) for key, value in spec.settings if key != "translator")
+        variant = dataclasses.replace(spec, settings=others).variant.removeprefix("default,")
+        return f"{name} ({variant})" if others else name
     given = {key: text_of(value) for key, value in spec.settings}
     if not given or given == {key: text_of(value) for key, value in WEIGHTED}:
         return spec.method

@@ -135,7 +135,7 @@ def recorded_tables(rows: pd.DataFrame, distances: pd.DataFrame) -> list[tuple[s
         parts.append(("Table 3: S-score in % without S (shape controller), T (target stream), C (crossing loss) or the "
                       "untraceable term, mean ± sd over patients",
                       score_table(_dices(tested, judged[judged["fold"].isin(tested["fold"])]), distances.head(0))))
-    return parts
+    return [(title, table.fillna("")) for title, table in parts]
 
 
 def _dices(made: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
