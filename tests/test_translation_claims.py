@@ -23,8 +23,8 @@ TARGETS = ("CT", "T1w", "T2w")
 
 
 def row(name: str, patient: str, modality: str, fold: int = 0, **values: float) -> dict[str, Any]:
-    named = ("abdomen", "liver", name, "default", name, fold, 0)
-    return dict(zip(RUN, named, strict=True)) | {"patient": patient, "modality": modality, "structure": "liver"} | values
+    named = dict(zip(RUN, ("abdomen", "liver", name, "default", name, fold, 0), strict=True))
+    return named | {"patient": patient, "modality": modality, "structure": "liver"} | values
 
 
 def translated(scores: dict[str, float], untranslated: float = 0.2, metric: str = "s_score") -> list[dict[str, Any]]:
@@ -201,7 +201,7 @@ def test_a_page_of_translators_from_its_files(tmp_path: Path) -> None:
                          (FLOOR, "0.05 ± 0")):
         assert number in cells(text[one:errors], name)[0], name
     assert "0.400 ± 0.000" in cells(text[errors:two], "untranslated")[0]
-    assert "targan (C)" not in text[one:three] and "51.0 ± 0.8" not in cells(text[three:], "targan (C)")[0]
+    assert "targan (C)" not in text[one:three] and "41.0 ± 0.9" in cells(text[three:], "targan (C)")[0]
     for name in ("single", "enriched (stargan)", "enriched (targan)", "csgan", "remic"):
         assert len(cells(text[two:three], name)) == 1
     claims = {key: [line[-2] for line in cells(text, key)] for key in ("T1", "T2", "T3", "T4", "T5")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.suites import WEIGHTED, suite
 from xmod_lab.evaluate.translators import UNTRANSLATED
@@ -108,11 +108,12 @@ def translator_rows(scored: Iterable[Scored]) -> pd.DataFrame:
     parts = []
     for one in scored:
         spec = one.run.spec
-        named = (spec.dataset, spec.task_name, spec.method, spec.variant, system(spec), spec.fold, spec.seed)
+        run = (spec.dataset, spec.task_name, spec.method, spec.variant, system(spec), spec.fold, spec.seed)
+        named: dict[str, Any] = dict(zip(RUN, run, strict=True))
         own, plain = (_translated(one, which) for which in (spec.method, UNTRANSLATED))
         keys = ["patient", "target", "structure"]
         rows = own.merge(plain.rename(columns=PLAIN), on=keys, how="left", validate="one_to_one")
-        parts.append(rows.rename(columns={"target": "modality"}).assign(**dict(zip(RUN, named, strict=True))))
+        parts.append(rows.rename(columns={"target": "modality"}).assign(**named))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def patient_distance_rows(features: Features) -> list[dict[str, Any]]:
             if which == REAL or target not in real:
                 continue
             finite = np.isfinite(_stack(own)).all()
-            shares = jackknife(lambda kept, o=own, r=real[target]: _without(kept, o, r), list(own)) if finite else None
+            shares = jackknife(partial(_without, own=own, real=real[target]), list(own)) if finite else None
             for i, patient in enumerate(own):
                 where = {"patient": patient, "source": source, "target": target, "method": which}
                 value = float("nan") if shares is None else float(shares[i])
