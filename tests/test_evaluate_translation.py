@@ -173,11 +173,12 @@ def test_frechet_pseudo_values_by_patient():
 
     def pseudo(own):
         rows = patient_distance_rows({"e": {("real", "B", "B"): real, ("it", "A", "B"): own}})
-        assert [r["patient"] for r in rows] == list(own) and {r["method"] for r in rows} == {"it"}
+        assert [r["patient"] for r in rows] == list({**own, **real}) and {r["method"] for r in rows} == {"it"}
         return np.array([r["FD[e]"] for r in rows])
 
     assert not pseudo(real).any()  # registered: who is left out is left out of both
     apart = {f"q{i}": values for i, values in enumerate(same.values())}
+    assert np.isnan(pseudo({"q": same["p0"]})).all()  # nothing is left without the only one
     plain = frechet_distance(np.concatenate(list(real.values())), np.concatenate(list(same.values())))
     assert abs(pseudo(apart).mean()) < 0.02 and plain > 0.005
     assert pseudo({name: values + 1 for name, values in apart.items()}).mean() == pytest.approx(4, abs=0.6)

@@ -23,8 +23,8 @@ TRANSLATORS = (
     "trained if it breaks no limit and its S-score is above that of the untranslated image in the target tested, the "
     "lower anchor (row `untranslated`; row `real` is the upper one). Its scorer must have trained as well.\n\n"
     f"Claims of the Fréchet distance rest on `{EXTRACTOR}`: it sees contrast, which the scorer's instance-normalised "
-    "features do not. They compare jackknife pseudo-values of the translated patients, given the real test images; the "
-    "table shows the distance itself, with its floor."
+    "features do not. They compare jackknife pseudo-values of the patients, translated and real; the table shows the "
+    "distance itself, with its floor."
 )
 """said on the page of a suite of translators"""
 

@@ -100,8 +100,9 @@ def scored_runs(name: str) -> list[Scored]:
 def translator_rows(scored: Iterable[Scored]) -> pd.DataFrame:
     """One row a run, test patient, target (`modality`) and structure: TRANSLATED, and PLAIN of the untranslated image.
 
-    Means over sources. Errors and `fd`, the Fréchet distance as a pseudo-value (`distribution.jackknife`), are of a
-    patient and target: each structure repeats them. Errors are absent where nobody knows the truth.
+    Means over sources. Errors and `fd`, the Fréchet distance as a pseudo-value (`distances.patient_distance_rows`), are
+    of a patient and target: each structure repeats them. Patients whose real images are the target's have `fd` alone,
+    without a structure, where they are not translated to it. Errors are absent where nobody knows the truth.
     """
     import pandas as pd
 
@@ -122,12 +123,12 @@ def _translated(scored: Scored, which: str) -> pd.DataFrame:
     dices, errors = scored.s_scores(), scored.errors()
     dices = dices[(dices["method"] == which) & ~dices["region"].astype(bool)]
     rows = dices.groupby(["patient", "target", "structure"], sort=False)["dice"].mean().rename("s_score").reset_index()
+    if len(errors):
+        own = errors[errors["method"] == which].groupby(["patient", "target"])[list(ERRORS)].mean()
+        rows = rows.join(own, on=["patient", "target"])
     shares = scored.fd_patients().rename(columns={f"FD[{EXTRACTOR}]": "fd"})
-    for table, values in ((shares, ["fd"]), (errors, list(ERRORS))):
-        if len(table):
-            own = table[table["method"] == which].groupby(["patient", "target"])[values].mean()
-            rows = rows.join(own, on=["patient", "target"])
-    return rows
+    shares = shares.loc[shares["method"] == which, ["patient", "target", "fd"]]
+    return rows.merge(shares, on=["patient", "target"], how="outer").fillna({"structure": ""})
 
 
 def gate_rows(name: str) -> pd.DataFrame:
@@ -165,7 +166,7 @@ def by_patient(rows: pd.DataFrame) -> pd.DataFrame:
     if "s_score" not in found:
         return found
     values = [name for name in (*TRANSLATED, *PLAIN.values()) if name in found]
-    means = found[found["s_score"].notna()].groupby(keys[:-1], sort=False)[values].mean().reset_index()
+    means = found.dropna(subset=values, how="all").groupby(keys[:-1], sort=False)[values].mean().reset_index()
     return pd.concat([found, means.assign(modality=MEAN)], ignore_index=True)
 
 

@@ -36,24 +36,26 @@ def distance_rows(features: Features) -> list[dict[str, Any]]:
 
 
 def patient_distance_rows(features: Features) -> list[dict[str, Any]]:
-    """``FD[extractor]`` of each (method, source, target) as pseudo-values of its patients (`distribution.jackknife`):
-    one row a patient, source, target and method; NaN for a translator that diverged.
+    """``FD[extractor]`` of each (method, target), the mean over sources, as pseudo-values of the patients who made it
+    (`distribution.jackknife`): one row a patient, target and method; NaN for a translator that
+    diverged, and where a modality has one patient alone.
 
-    A patient is taken out of the translated images and, where he is among the real ones as well (registered data), out
-    of those too. Other real images stay: the values are of the translator's patients, given the real test images.
+    Those are the translated patients and the real ones of the target. Each is taken out wherever he occurs: in
+    registered data he is both. A few real patients lie off the mean by chance, all translators are measured against
+    them, and one who errs in that direction looks better: pseudo-values of the translated patients alone do not see it.
     """
-    rows: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for extractor, found in features.items():
-        real = _real(found)
-        for (which, source, target), own in found.items():
-            if which == REAL or target not in real:
-                continue
-            finite = np.isfinite(_stack(own)).all()
-            shares = jackknife(partial(_without, own=own, real=real[target]), list(own)) if finite else None
-            for i, patient in enumerate(own):
-                where = {"patient": patient, "source": source, "target": target, "method": which}
-                value = float("nan") if shares is None else float(shares[i])
-                rows.setdefault((which, source, target, patient), where)[f"FD[{extractor}]"] = value
+        for target, real in _real(found).items():
+            for which in dict.fromkeys(w for w, _, t in found if t == target and w != REAL):
+                sources = [own for (w, _, t), own in found.items() if (w, t) == (which, target)]
+                patients = list(dict.fromkeys(p for own in (*sources, real) for p in own))
+                known = all(len(own) > 1 and np.isfinite(_stack(own)).all() for own in (*sources, real))
+                mean = partial(_mean_distance, sources=sources, real=real)
+                shares = jackknife(mean, patients) if known else np.full(len(patients), np.nan)
+                for patient, share in zip(patients, shares, strict=True):
+                    where = {"patient": patient, "target": target, "method": which}
+                    rows.setdefault((which, target, patient), where)[f"FD[{extractor}]"] = float(share)
     return list(rows.values())
 
 
@@ -65,11 +67,13 @@ def _stack(values: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(list(values.values()))
 
 
-def _without(kept: Sequence[str], own: dict[str, np.ndarray], real: dict[str, np.ndarray]) -> float:
-    """Fréchet distance of the patients `kept` of a translator to the real images without those left out."""
-    gone = set(own) - set(kept)
-    others = _stack({p: values for p, values in real.items() if p not in gone})
-    return frechet_distance(others, _stack({p: own[p] for p in kept}))
+def _mean_distance(
+    kept: Sequence[str], sources: Sequence[dict[str, np.ndarray]], real: dict[str, np.ndarray]
+) -> float:
+    """Fréchet distance to the real images, mean over `sources`, of the patients `kept` alone."""
+    members = set(kept)
+    others, *rest = (_stack({p: own[p] for p in own if p in members}) for own in (real, *sources))
+    return float(np.mean([frechet_distance(others, own) for own in rest]))
 
 
 def _scores(real: np.ndarray, fake: np.ndarray, extractor: str) -> dict[str, float]:
