@@ -116,7 +116,7 @@ def recorded_tables(rows: pd.DataFrame, distances: pd.DataFrame) -> list[tuple[s
     Ablations of TarGAN are in Table 3 alone, on the folds that they have; the scorer's Dice is the upper anchor.
     """
     made, judged = rows[rows["s_score"].notna()], rows[rows["system"] == SCORER]
-    parted = rows["system"].str.startswith("targan (")
+    parted = made["system"].str.startswith("targan (")
     parts = [
         ("Table 1: S-score in %, mean ± sd over patients; Fréchet (FD) and kernel distance (KD) by extractor",
          score_table(_dices(made[~parted], judged), distances[~distances["system"].str.startswith("targan (")])),
@@ -131,7 +131,7 @@ def recorded_tables(rows: pd.DataFrame, distances: pd.DataFrame) -> list[tuple[s
         parts.append(("Table 2: Dice and RAVD in %, mean ± sd over patients",
                       paper_table(segmented, ("dice", "ravd", "missing"))))
     if parted.any():
-        tested = made[made["method"].eq("targan") & made["fold"].isin(rows.loc[parted, "fold"])]
+        tested = made[made["method"].eq("targan") & made["fold"].isin(made.loc[parted, "fold"])]
         parts.append(("Table 3: S-score in % without S (shape controller), T (target stream), C (crossing loss) or the "
                       "untraceable term, mean ± sd over patients",
                       score_table(_dices(tested, judged[judged["fold"].isin(tested["fold"])]), distances.head(0))))

@@ -37,8 +37,8 @@ def distance_rows(features: Features) -> list[dict[str, Any]]:
 
 def patient_distance_rows(features: Features) -> list[dict[str, Any]]:
     """``FD[extractor]`` of each (method, target), the mean over sources, as pseudo-values of the patients who made it
-    (`distribution.jackknife`): one row a patient, target and method; NaN for a translator that
-    diverged, and where a modality has one patient alone.
+    (`distribution.jackknife`): one row a patient, target and method; NaN for a translator that diverged, and where a
+    modality has one patient alone.
 
     Those are the translated patients and the real ones of the target. Each is taken out wherever he occurs: in
     registered data he is both. A few real patients lie off the mean by chance, all translators are measured against
