@@ -11,6 +11,8 @@ from xmod_lab.data.batches import Slices
 from xmod_lab.methods import METHODS
 from xmod_lab.methods.base import Method, Problem, build_config
 
+ALONE: dict[str, dict[str, Any]] = {"enriched": {"translator": "none"}}
+"""without the run that a method reads; tests of its own have one"""
 JOINT = Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32)
 
 
@@ -20,6 +22,7 @@ def built(name: str, modalities: str = "AB", size: int = 32, **config: Any) -> A
     problem = dataclasses.replace(
         JOINT, modalities=tuple(modalities), tested=tuple(modalities), labelled=tuple(modalities), size=size
     )
+    config = ALONE.get(name, {}) | config
     torch.manual_seed(0)
     width = 8 if "sharing" in entry.cls.Config.__dataclass_fields__ else 4
     method: Method = entry.cls(build_config(entry.cls, {"width": width} | entry.overrides | config), problem)

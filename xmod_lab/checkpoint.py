@@ -35,14 +35,7 @@ def save(path: Path, method: Method, name: str, optimisers: Optimisers, step: in
             for key, value in entry.items():
                 if value is not None:
                     tensors[f"optimiser/{opt_name}/{index}/{key}"] = torch.as_tensor(value).contiguous()
-    header = {
-        "method": name,
-        "config": dataclasses.asdict(method.config),
-        "problem": dataclasses.asdict(method.problem),
-        "step": step,
-        "groups": groups,
-        "facts": facts,
-    }
+    header = _described(method, name) | {"step": step, "groups": groups, "facts": facts}
     with atomic_file(path) as temporary:
         save_file(
             {key: value.cpu().clone() for key, value in tensors.items()}, temporary, {"xmod_lab": json.dumps(header)}
@@ -72,10 +65,24 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def rebuild(path: Path) -> Method:
     """The method of a checkpoint with its weights, on the CPU and in evaluation mode; needs no other file."""
     header, tensors = read(path)
-    cls = method_entry(header["method"]).cls
-    method = cls(build_config(cls, _tuples(header["config"])), Problem(**_tuples(header["problem"])))
+    method = _built(header)
     method.load_state_dict(_below("weights/", tensors))
     return method.eval()
+
+
+def _described(method: Method, name: str) -> dict[str, Any]:
+    """What rebuilds the networks: name, config and problem, and the same of every trained method that it reads."""
+    found = {"method": name, "config": dataclasses.asdict(method.config), "problem": dataclasses.asdict(method.problem)}
+    reads = {key: _described(other, key) for key, other in method.read.items()}  # type: ignore[arg-type]
+    return found | ({"reads": reads} if reads else {})
+
+
+def _built(described: Mapping[str, Any]) -> Method:
+    cls = method_entry(described["method"]).cls
+    method = cls(build_config(cls, _tuples(described["config"])), Problem(**_tuples(described["problem"])))
+    for name, other in described.get("reads", {}).items():
+        method.receive(name, _built(other))
+    return method
 
 
 def restore(path: Path, method: Method, name: str, optimisers: Optimisers) -> tuple[int, dict[str, Any]]:
@@ -84,14 +91,11 @@ def restore(path: Path, method: Method, name: str, optimisers: Optimisers) -> tu
     Raises LabError if the checkpoint is of another method, config or problem.
     """
     header, tensors = read(path)
-    ours = json.loads(
-        json.dumps(
-            {"method": name, "config": dataclasses.asdict(method.config), "problem": dataclasses.asdict(method.problem)}
-        )
-    )
+    ours = json.loads(json.dumps({"reads": {}} | _described(method, name)))
     for part, value in ours.items():
-        if header[part] != value:
-            differing = [k for k in value if header[part].get(k) != value[k]] if isinstance(value, dict) else [value]
+        stored = header.get(part, {})
+        if stored != value:
+            differing = [k for k in value if stored.get(k) != value[k]] if isinstance(value, dict) else [value]
             raise LabError(
                 f"the checkpoint is of another {part} ({', '.join(differing)} differ)",
                 where=path,

@@ -65,16 +65,8 @@ class RunSpec:
 
     @property
     def folder(self) -> Path:
-        return (
-            paths.runs_home()
-            / self.profile
-            / self.dataset
-            / self.task_name
-            / f"fold{self.fold}"
-            / self.method
-            / self.variant
-            / f"seed{self.seed}"
-        )
+        place = paths.runs_home() / self.profile / self.dataset / self.task_name / f"fold{self.fold}"
+        return place / self.method / self.variant / f"seed{self.seed}"
 
     def __str__(self) -> str:
         more = f"{self.profile}, {self.variant}, fold {self.fold}, seed {self.seed}"
@@ -171,8 +163,16 @@ def config_of(spec: RunSpec) -> Any:
     return build_config(entry.cls, values)
 
 
+def reads_of(spec: RunSpec) -> dict[str, RunSpec]:
+    """The runs whose networks this one takes (`Method.reads`), by method name; each as its entry stands."""
+    from xmod_lab.methods import method_entry
+
+    names = method_entry(spec.method).cls.reads(config_of(spec))
+    return {n: dataclasses.replace(spec, method=n, settings=(), preset="default") for n in names}
+
+
 def build(spec: RunSpec, prepared: Prepared) -> Method:
-    """The untrained method of a run, its weights drawn from the run's seed."""
+    """The untrained method of a run, its weights drawn from the run's seed, with the trained ones that it reads."""
     import torch
 
     from xmod_lab.methods import method_entry
@@ -190,23 +190,29 @@ def build(spec: RunSpec, prepared: Prepared) -> Method:
         size=prepared.size,
     )
     torch.manual_seed(seed_of(spec.seed, "weights"))
-    return method_entry(spec.method).cls(config, problem)
+    method = method_entry(spec.method).cls(config, problem)
+    for name, other in reads_of(spec).items():
+        method.receive(name, Run(other, other.folder).method())
+    return method
 
 
 def ensure_run(spec: RunSpec, *, device: str = "auto", progress: bool = True) -> Run:
     """The finished run of `spec`: found, resumed or trained here, under a lock so that nobody trains it twice.
 
+    Runs that it reads (`Method.reads`) are ensured first, before its own lock is taken.
     Raises LabError for an unknown method, data set, task, profile or config field, an absent GPU, or bad data.
     """
     from xmod_lab import device as dev
     from xmod_lab import inputs
 
     spec = dataclasses.replace(spec, task=spec.task_name)
-    config_of(spec)  # a wrong name or value is refused before a folder or a phantom is made
+    others = reads_of(spec)  # a wrong name or value is refused before a folder or a phantom is made
     run, chosen = Run(spec, spec.folder), dev.pick(device)
     if run.complete and not dev.launched():
         inputs.check_now(run)
         return run
+    for other in others.values():
+        ensure_run(other, device=device, progress=progress)
     dev.join_group(chosen)
     with locked(run.folder) if dev.rank() == 0 else contextlib.nullcontext():
         if dev.first_says(not run.complete):  # one answer for all: another process may finish the run meanwhile
@@ -251,7 +257,7 @@ def _train_and_score(run: Run, device: torch.device, progress: bool) -> None:
         "demonstration": prepared.split.demonstration,
     }
     if dev.rank() == 0:
-        score_run(method, prepared, run.folder, facts)
+        score_run(method, prepared, run.folder, facts, spec.method)
 
 
 def _precision(device: torch.device) -> str:
@@ -275,15 +281,19 @@ def _describe(run: Run, method: Method, prepared: Prepared, profile: Profile, de
     if before and before != now:  # a run that was begun elsewhere says so
         earlier = [*earlier, before]
     write_json(path, now | ({"resumed_from": earlier} if earlier else {}))
-    write_json(run.folder / "inputs.json", {"data": prepared.key, "patients": patients, "runs": {}})
+    reads = inputs.reads_now(run.spec)
+    write_json(run.folder / "inputs.json", {"data": prepared.key, "patients": patients, "runs": reads})
 
 
 def find_runs(root: Path | None = None) -> list[Run]:
     """All run folders below `root` (default: the runs folder) that have a config, sorted by path."""
-    root = root or paths.runs_home()
-    found = []
-    for path in sorted(root.rglob("config.json")):
-        spec = read_json(path)["spec"]
-        spec["settings"] = tuple(sorted(spec["settings"].items()))
-        found.append(Run(RunSpec(**spec), path.parent))
-    return found
+    return [run_at(path.parent) for path in sorted((root or paths.runs_home()).rglob("config.json"))]
+
+
+def run_at(folder: Path) -> Run:
+    """The run that lies in `folder`. Raises LabError if none does."""
+    if not (folder / "config.json").is_file():
+        raise LabError("not a run folder, it has no config.json", where=folder, mend="`xmod-lab train` prints its runs")
+    spec = read_json(folder / "config.json")["spec"]
+    spec["settings"] = tuple(sorted(spec["settings"].items()))
+    return Run(RunSpec(**spec), folder)

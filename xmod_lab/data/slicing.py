@@ -23,7 +23,8 @@ def box_owner(data: Dataset, task: Task) -> list[str]:
     return sorted({part for m in [*task.modalities, *task.tested] for part in m.split("+")})
 
 
-def _body_of(data: Dataset, recipe: Recipe, patient: str, modality: str, volume: Volume) -> np.ndarray:
+def body_of(data: Dataset, recipe: Recipe, patient: str, modality: str, volume: Volume) -> np.ndarray:
+    """Where the body is in `volume`: boolean (x, y, z), by the data set's own mask or by the recipe's rule."""
     mask = None
     if data.foreground:
         stored = load_volume(file_of(data, patient, data.foreground), unit=data.unit, orientation=data.orientation)
@@ -42,13 +43,13 @@ def sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: st
     """
     parts = modality.split("+")
     volumes = [load_image(data, patient, part) for part in parts]
-    bodies = [_body_of(data, recipe, patient, part, volume) for part, volume in zip(parts, volumes, strict=True)]
+    bodies = [body_of(data, recipe, patient, part, volume) for part, volume in zip(parts, volumes, strict=True)]
     for volume in volumes[1:]:
-        _same_grid(volume, volumes[0])
+        same_grid(volume, volumes[0])
     body, first = np.logical_or.reduce(bodies), volumes[0]
     if patient in cuts and data.relation == "registered":
         geometry, other = cuts[patient]
-        _same_grid(first, other)
+        same_grid(first, other)
     else:
         boxed = _box_body(data, task, recipe, patient, parts, bodies, first)
         geometry = geometry_of(first.array.shape, first.spacing, boxed, recipe, size)
@@ -61,7 +62,8 @@ def sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: st
     return images, geometry.forward(body, "nearest"), geometry, first
 
 
-def _same_grid(volume: Volume, other: Volume) -> None:
+def same_grid(volume: Volume, other: Volume) -> None:
+    """Raise LabError unless two volumes of a patient lie on one grid."""
     if not volume.grid.same_as(other.grid):
         shapes = f"{volume.grid.shape} and {other.grid.shape}"
         differ = shapes if volume.grid.shape != other.grid.shape else "their affines"
@@ -79,8 +81,8 @@ def _box_body(data: Dataset, task: Task, recipe: Recipe, patient: str, parts: li
             return bodies[parts.index(owner)]
         if file_of(data, patient, data.modalities[owner].pattern).is_file():
             volume = load_image(data, patient, owner)
-            _same_grid(volume, like)
-            return _body_of(data, recipe, patient, owner, volume)
+            same_grid(volume, like)
+            return body_of(data, recipe, patient, owner, volume)
     return bodies[0]
 
 

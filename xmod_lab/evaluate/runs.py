@@ -45,7 +45,11 @@ def test_volumes(prepared: Prepared, modality: str) -> Iterator[Case]:
     for patient in prepared.split.test:
         if patient in have:
             slices, geometry, volume = test_slices(prepared, patient, modality)
-            yield Case(patient, modality, slices, geometry, volume.spacing, truth_labels(prepared, patient, modality))
+            if prepared.classes:
+                truth = truth_labels(prepared, patient, modality)
+            else:  # a task that only translates
+                truth = np.zeros(volume.array.shape, np.uint8)
+            yield Case(patient, modality, slices, geometry, volume.spacing, truth)
 
 
 @torch.no_grad()
@@ -89,33 +93,51 @@ def score_names(table: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def score_run(method: Method, prepared: Prepared, folder: Path, facts: dict[str, Any]) -> None:
-    """Write scores.csv, examples.npz and, last, scores.json with `facts` beside the means."""
-    import pandas as pd
+def score_run(method: Method, prepared: Prepared, folder: Path, facts: dict[str, Any], name: str = "method") -> None:
+    """Write scores.csv and examples.npz of a method that segments, errors.csv of one that translates where the truth
+    is known (`name` is what its rows call it), and, last, scores.json with `facts` beside the means."""
+    from xmod_lab.evaluate.translators import error_names, score_translator
 
     method.eval()
+    means: dict[str, float] = {}
     if callable(getattr(method, "segment", None)):
-        rows: list[dict[str, Any]] = []
-        examples: dict[str, list[Any]] = {}
-        for modality in prepared.task.tested:
-            for number, case in enumerate(test_volumes(prepared, modality)):
-                for network in networks_for(method, modality):
-                    predicted = predict_volume(method, case, network)
-                    scored = score_labels(predicted, case.truth, structures_of(prepared), case.spacing)
-                    whose = {"patient": case.patient, "modality": modality, "network": network}
-                    rows += [whose | {"region": row["structure"] in prepared.task.regions} | row for row in scored]
-                if number < EXAMPLES:
-                    for name, value in _example(method, case).items():
-                        examples.setdefault(f"{modality}/{name}", []).append(value)
-        table = pd.DataFrame(rows)
-        with atomic_file(folder / "scores.csv") as temporary:
-            table.to_csv(temporary, index=False)
-        with atomic_file(folder / "examples.npz") as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(
-                stream, allow_pickle=False, **{name: np.stack(values) for name, values in examples.items()}
-            )
-        facts = facts | {"unit": prepared.data.unit, "patients": len(prepared.split.test), "means": score_names(table)}
-    write_json(folder / "scores.json", facts)
+        table = _score_segmenter(method, prepared, folder)
+        means |= score_names(table)
+    errors = score_translator(method, prepared, name).errors
+    if len(errors):
+        _write_csv(errors, folder / "errors.csv")
+        means |= error_names(errors, name)
+    about = {"unit": prepared.data.unit, "patients": len(prepared.split.test), "means": means}
+    write_json(folder / "scores.json", facts | about)
+
+
+def _score_segmenter(method: Method, prepared: Prepared, folder: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    examples: dict[str, list[Any]] = {}
+    for modality in prepared.task.tested:
+        for number, case in enumerate(test_volumes(prepared, modality)):
+            for network in networks_for(method, modality):
+                predicted = predict_volume(method, case, network)
+                scored = score_labels(predicted, case.truth, structures_of(prepared), case.spacing)
+                whose = {"patient": case.patient, "modality": modality, "network": network}
+                rows += [whose | {"region": row["structure"] in prepared.task.regions} | row for row in scored]
+            if number < EXAMPLES:
+                for name, value in _example(method, case).items():
+                    examples.setdefault(f"{modality}/{name}", []).append(value)
+    table = pd.DataFrame(rows)
+    _write_csv(table, folder / "scores.csv")
+    with atomic_file(folder / "examples.npz") as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(
+            stream, allow_pickle=False, **{name: np.stack(values) for name, values in examples.items()}
+        )
+    return table
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    with atomic_file(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ Everything is computed on images mapped to [0, 1] by a FIXED range, the task's v
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,14 @@ SIGMA, RADIUS = 1.5, 5
 def image_scores(
     pred: np.ndarray,
     truth: np.ndarray,
-    mask: np.ndarray | None = None,
+    mask: np.ndarray | Mapping[str, np.ndarray] | None = None,
     value_range: Sequence[float] = (-1.0, 1.0),
     *,
     slice_axis: int = 0,
 ) -> dict[str, float]:
     """MAE, RMSE, PSNR, SSIM, PCC and NMSE of one patient; with a `mask` also inside it (names in ``_masked``).
+
+    Several masks go by name: ``{"body": mask}`` gives names in ``_body``.
 
     pred, truth: float images (h, w) or stacks of slices, e.g. (n, h, w), in `value_range`; `slice_axis` names the axis
     of the slices (2 for a volume x, y, z). mask: boolean, same shape; take it from the INPUT image, because a mask of
@@ -47,15 +49,16 @@ def image_scores(
     the window, and a truth that leaves `value_range`, which shows that the range is the wrong one.
     """
     x, y = _unit_range(pred, truth, value_range)
-    inside = None if mask is None else _checked(mask, y.shape)
+    masks = {} if mask is None else mask if isinstance(mask, Mapping) else {"masked": mask}
+    inside = {name: _checked(one, y.shape) for name, one in masks.items()}
     similarity = _ssim_map(x, y, slice_axis)
     scores = _voxel_scores(x.ravel(), y.ravel()) | {"ssim": float(np.nanmean(similarity))}
-    if inside is None:
-        return scores
-    within = similarity[inside]
-    within = within[~np.isnan(within)]
-    masked = _voxel_scores(x[inside], y[inside]) | {"ssim": float(within.mean()) if within.size else float("nan")}
-    return scores | {f"{name}_masked": value for name, value in masked.items()}
+    for name, where in inside.items():
+        within = similarity[where]
+        within = within[~np.isnan(within)]
+        masked = _voxel_scores(x[where], y[where]) | {"ssim": float(within.mean()) if within.size else float("nan")}
+        scores |= {f"{metric}_{name}": value for metric, value in masked.items()}
+    return scores
 
 
 def _unit_range(pred: np.ndarray, truth: np.ndarray, value_range: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.csa import CSA
+from xmod_lab.methods.enriched import Enriched
 from xmod_lab.methods.fcn import FCNBaseline
 from xmod_lab.methods.uagan import UAGAN
 from xmod_lab.methods.ummkd import UMMKD
@@ -51,6 +52,10 @@ METHODS: dict[str, Entry] = {
     ),
     "affinity": Entry(CSA, {"by_class": False}, "CSA without classes", CSA_PAPER, JOINT_HEART),
     "csa": Entry(CSA, {}, "class-specific affinity agrees across modalities", CSA_PAPER, JOINT_HEART),
+    "enriched": Entry(
+        Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021",
+        ("abdomen", "liver"),
+    ),
     "ummkd": Entry(UMMKD, {}, "soft confusions agree across modalities", "Dou et al., IEEE TMI 2020", JOINT_HEART),
 }
 

@@ -2,6 +2,7 @@
 
 A method is an nn.Module with a frozen config. It offers `stages` and `training_step`, and, where it can,
 `segment(image, modality) -> logits`, `translate(image, source, target) -> image` and `maps(batch) -> {name: Map}`.
+One that translates between some of its modalities only has `translations`, the list of its (source, target).
 """
 
 from __future__ import annotations
@@ -117,6 +118,17 @@ class Method(nn.Module):
     def __init__(self, config: Any, problem: Problem):
         super().__init__()
         self.config, self.problem = config, problem
+        self.read = nn.ModuleDict()
+
+    @classmethod
+    def reads(cls, config: Any) -> tuple[str, ...]:
+        """Names of the methods (METHODS) whose finished runs this one builds on, of the same data set, task, profile,
+        fold and seed. They are trained first, handed to `receive`, and stored in this method's own checkpoint."""
+        return ()
+
+    def receive(self, name: str, trained: Method) -> None:
+        """Take the trained method `name` as a sub-module ``read.<name>``; it is frozen unless a stage trains it."""
+        self.read[name] = trained.eval().requires_grad_(False)
 
     def stages(self) -> list[Stage]:
         raise LabError(f"{type(self).__name__} has no stages", mend="a method must define stages()")

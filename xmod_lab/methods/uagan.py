@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 from typing import ClassVar
 
 import torch
@@ -217,6 +218,11 @@ class UAGAN(Method):
         else:
             own = self._numbers(image, modality)
         return self.generator(image, own, ("segmentation",))["segmentation"]
+
+    @property
+    def translations(self) -> list[tuple[str, str]]:
+        """Between all modalities it was trained with; none for UAGAN-trans."""
+        return list(permutations(self.problem.labelled, 2)) if self.critic is not None else []
 
     def translate(self, image: Tensor, source: str, target: str) -> Tensor:
         """(b, k, h, w) in [-1, 1] -> the same slices as `target`; the network does not ask for the source."""

@@ -92,12 +92,16 @@ class UNetBaseline(Method):
         for modality in self.problem.labelled:
             slices = batch[modality]
             assert slices.label is not None
-            logits = self.segment(slices.image, modality)
+            logits = self.logits(batch, modality)
             loss = dice_cross_entropy if self.config.dice else cross_entropy
             losses[modality] = loss(logits.float(), slices.label, self.class_weight)
         total = torch.stack(list(losses.values())).mean()
         update(total, "segmenter")
         return StepResult({"total": total.item()} | {f"segmentation/{m}": v.item() for m, v in losses.items()})
+
+    def logits(self, batch: Batch, modality: str) -> Tensor:
+        """Logits (b, c, h, w) of a training batch's slices of `modality`."""
+        return self.segment(batch[modality].image, modality)
 
     def segment(self, image: Tensor, modality: str) -> Tensor:
         """(b, k, h, w) -> logits (b, c, h, w) by the network of `modality`."""

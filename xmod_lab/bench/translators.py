@@ -1,0 +1,125 @@
+"""Tables of translators that share a scorer: TarGAN's Table 1 with anchors and floor, and errors against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from xmod_lab.bench.patients import system
+from xmod_lab.errors import LabError
+from xmod_lab.evaluate.scored import Scored
+from xmod_lab.evaluate.translators import OVER_SOURCES, REAL, UNTRANSLATED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEAN = "mean"
+FLOOR = "real against real"
+"""row of the Fréchet distance of two random halves of the real images: no smaller value can be told from it"""
+ERROR_COLUMNS = {"mae": "MAE", "ssim": "SSIM", "psnr": "PSNR"}
+AREAS = {"": "", "_area": " target area"}
+
+
+def rows_of(scored: Sequence[Scored], table: str) -> pd.DataFrame:
+    """The rows of "errors", "s_scores" or "distances" of several runs: `system`, `fold` and `seed` are added, anchors
+    keep their own name as system. Raises LabError if they are of several tasks, or scorers: such rows do not compare.
+    """
+    import pandas as pd
+
+    places = {(s.run.spec.dataset, s.run.spec.task_name, s.run.spec.profile) for s in scored}
+    if len(places) > 1:
+        raise LabError(f"translators of {len(places)} tasks or profiles", mend="make a table of each")
+    scorers: dict[int, str] = {}
+    parts = []
+    for one in scored:
+        spec, checkpoint = one.run.spec, one.inputs()["scorer"]["checkpoint"]
+        if scorers.setdefault(spec.fold, checkpoint) != checkpoint:
+            raise LabError(f"two scorers in fold {spec.fold}", where=one.folder, mend="score all runs by the same")
+        name = system(spec) + (" (demonstration)" if one.demonstration else "")
+        rows: pd.DataFrame = getattr(one, table)()
+        if len(rows):
+            named = rows["method"].where(rows["method"].isin((UNTRANSLATED, REAL)), name)
+            parts.append(rows.assign(system=named, fold=spec.fold, seed=spec.seed))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def by_patient(rows: pd.DataFrame, values: Sequence[str]) -> pd.DataFrame:
+    """Mean over structures (regions left out), sources and seeds: one row a system, target, fold and patient."""
+    kept = rows[~rows["region"].astype(bool)] if "region" in rows else rows
+    return kept.groupby(["system", "target", "fold", "patient"], sort=False)[list(values)].mean().reset_index()
+
+
+def translation_table(scored: Sequence[Scored]) -> pd.DataFrame:
+    """TarGAN's Table 1: a row a system, then the anchors; columns FD and S-score of each target and their means.
+
+    S-score in per cent, mean ± sd (ddof 1) over patients, each the mean over structures, sources and seeds; the last
+    column is the mean of the targets. The anchors are the scorer on the untranslated source (lower) and on real images
+    of the target (upper). FD, named after its extractor, is the mean over sources, then ± sd over runs where there are
+    several; beside it the kernel distance and N, the real slices of a target, both means over targets. FD has a floor,
+    the row FLOOR, which falls with N.
+    """
+    import pandas as pd
+
+    dices, distances = rows_of(scored, "s_scores"), rows_of(scored, "distances")
+    cells: dict[str, dict[str, str]] = {}
+    if len(distances):
+        distances = distances[distances["source"] == OVER_SOURCES]
+        for column in [c for c in map(str, distances) if c.startswith("FD[") and c.endswith("]")]:
+            _fill(cells, distances, column, column, _short, ("fold", "seed"))
+            floor = distances.assign(system=FLOOR).groupby(["system", "target", "fold"])[f"{column} floor"].first()
+            _fill(cells, floor.reset_index(), f"{column} floor", column, _short, ("fold",))
+            kernel = column.replace("FD[", "KD[")
+            for name, rows in distances.groupby("system", sort=False):
+                cells[str(name)][f"{kernel} {MEAN}"] = _short(rows[kernel].mean())
+                cells[str(name)]["N"] = f"{rows['n_real'].mean():.0f}"
+    if len(dices):
+        _fill(cells, by_patient(dices, ["dice"]), "dice", "S-score", lambda v: f"{100 * v:.1f}", ("fold", "patient"))
+    order = [s for s in cells if s not in (UNTRANSLATED, REAL, FLOOR)]
+    order += [s for s in (UNTRANSLATED, REAL, FLOOR) if s in cells]
+    return pd.DataFrame.from_dict({s: cells[s] for s in order}, orient="index").rename_axis("system").reset_index()
+
+
+def errors_table(scored: Sequence[Scored]) -> pd.DataFrame:
+    """A row a system and the untranslated image; columns MAE, SSIM and PSNR of each target, then of its target area.
+
+    On images mapped to [0, 1] by the recipe's range; mean ± sd (ddof 1) over patients, each the mean over sources and
+    seeds. Empty where no run knows the truth.
+    """
+    import pandas as pd
+
+    rows = rows_of(scored, "errors")
+    cells: dict[str, dict[str, str]] = {}
+    for area, where in AREAS.items() if len(rows) else ():
+        for metric, shown in ERROR_COLUMNS.items():
+            values = by_patient(rows, [metric + area])
+            form = (lambda v: f"{v:.1f}") if metric == "psnr" else (lambda v: f"{v:.3f}")
+            _fill(cells, values, metric + area, shown + where, form, ("fold", "patient"))
+    order = sorted(cells, key=lambda name: name == UNTRANSLATED)
+    return pd.DataFrame.from_dict({s: cells[s] for s in order}, orient="index").rename_axis("system").reset_index()
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _fill(
+    cells: dict[str, dict[str, str]], rows: pd.DataFrame, value: str, shown: str, form: Callable[[float], str],
+    unit: tuple[str, ...],
+) -> None:
+    """Cells ``<shown> <target>`` and ``<shown> mean`` of each system: mean ± sd over `unit`, the columns that name what
+    is replicated. The mean column is the mean of the targets' means; its sd that of the units' own means."""
+    for name, own in rows.groupby("system", sort=False):
+        means = []
+        for target, part in own.groupby("target", sort=True):
+            each = part.groupby(list(unit))[value].mean().dropna()
+            means.append(float(each.mean()))
+            cells.setdefault(str(name), {})[f"{shown} {target}"] = _cell(means[-1], each, form)
+        units = own.groupby(list(unit))[value].mean().dropna()
+        cells[str(name)][f"{shown} {MEAN}"] = _cell(sum(means) / len(means), units, form)
+
+
+def _cell(mean: float, each: pd.Series, form: Callable[[float], str]) -> str:
+    if mean != mean:
+        return "–"
+    spread = float(each.std(ddof=1)) if len(each) > 1 else float("nan")
+    return form(mean) + (f" ± {form(spread)}" if spread == spread else "")

@@ -1,0 +1,124 @@
+"""What a scorer says of a finished translator run, kept in the run's folder.
+
+``<run folder>/scored/<id of the scorer>/`` holds errors.csv, s_scores.csv, distances.csv and, written last,
+inputs.json: a folder with it is complete. It names the checkpoints it was made from; where one of them is another now,
+the folder is made anew. All translators of a table share one scorer, which none of them trained with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xmod_lab import inputs
+from xmod_lab.errors import LabError
+from xmod_lab.files import atomic_file, locked, read_json, write_json
+from xmod_lab.runs import Run, RunSpec, ensure_run, prepared_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+"""raise it when the same checkpoints would give other numbers"""
+TABLES = ("errors", "s_scores", "distances")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished translator run with its scores by one scorer; the columns are those of `translators.Scores`."""
+
+    run: Run
+    scorer: Run
+    folder: Path
+
+    def errors(self) -> pd.DataFrame:
+        """Errors against the truth; empty where nobody knows it."""
+        return self._table("errors")
+
+    def s_scores(self) -> pd.DataFrame:
+        """Dice of the scorer on translated, untranslated and real volumes."""
+        return self._table("s_scores")
+
+    def distances(self) -> pd.DataFrame:
+        """Fréchet and kernel distance with floor and counts."""
+        return self._table("distances")
+
+    def inputs(self) -> dict[str, Any]:
+        """Ids and checkpoint hashes of translator and scorer; `demonstration`: no score counts."""
+        return read_json(self.folder / "inputs.json")
+
+    @property
+    def demonstration(self) -> bool:
+        return bool(self.inputs()["demonstration"])
+
+    def _table(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        try:
+            return pd.read_csv(self.folder / f"{name}.csv", dtype={"patient": str})
+        except pd.errors.EmptyDataError:
+            return pd.DataFrame()
+
+
+def scorer_of(spec: RunSpec) -> RunSpec:
+    """The segmenter that scores all translators of a data set, task, profile and fold: a U-Net a modality, seed 0."""
+    return RunSpec("unet_individual", spec.dataset, spec.task_name, spec.profile, spec.fold, 0)
+
+
+def scored_folder(run: Run, scorer: RunSpec) -> Path:
+    """Where the scores of `run` by `scorer` lie."""
+    named = dataclasses.replace(scorer, task=scorer.task_name)
+    short = hashlib.sha256(f"{named} {scorer.variant}".encode()).hexdigest()[:8]
+    return run.folder / "scored" / f"{scorer.method}-seed{scorer.seed}-{short}"
+
+
+def ensure_scored(
+    run: Run, *, scorer: RunSpec | None = None, device: str = "auto", progress: bool = True
+) -> Scored:
+    """The scores of a finished translator run: found, or computed here under a lock.
+
+    scorer: default `scorer_of` the run; it is trained where it is missing. Raises LabError for a run that is not
+    finished or was made from something else, a method that does not translate, and a scorer of other patients.
+    """
+    from xmod_lab import device as dev
+    from xmod_lab.methods import method_entry
+    from xmod_lab.methods.base import offers
+
+    spec = run.spec
+    if "translate" not in offers(method_entry(spec.method).cls):
+        raise LabError(f"{spec.method} does not translate, there is nothing to score", where=run.folder)
+    run.scores()  # refuses one that is not finished
+    inputs.check_now(run)
+    scorer = scorer or scorer_of(spec)
+    other = LabError(f"the scorer has other patients than the translator: {scorer}", where=run.folder,
+                     mend="take one of the same data set, task, profile and fold")
+    if (scorer.dataset, scorer.task_name) != (spec.dataset, spec.task_name):
+        raise other
+    judge = ensure_run(scorer, device=device, progress=progress)
+    tested = [read_json(one.folder / "inputs.json")["patients"]["test"] for one in (run, judge)]
+    if tested[0] != tested[1]:  # it may have been trained on who is tested here
+        raise other
+    folder = scored_folder(run, judge.spec)
+    found = Scored(run, judge, folder)
+    with locked(folder):
+        now = {"version": VERSION, "demonstration": bool(run.scores()["demonstration"]),
+               "translator": inputs.made_by(run), "scorer": inputs.made_by(judge)}
+        path = folder / "inputs.json"
+        if not path.is_file() or read_json(path) != now:
+            path.unlink(missing_ok=True)  # from here on the folder is not complete
+            _score(found, dev.pick(device))
+            write_json(path, now)
+    return found
+
+
+def _score(scored: Scored, device: Any) -> None:
+    from xmod_lab.evaluate.translators import score_translator
+
+    method, scorer = (one.method().to(device) for one in (scored.run, scored.scorer))
+    found = score_translator(method, prepared_of(scored.run.spec), scored.run.spec.method, scorer)
+    for name in TABLES:
+        with atomic_file(scored.folder / f"{name}.csv") as temporary:
+            getattr(found, name).to_csv(temporary, index=False)

@@ -1,0 +1,248 @@
+"""Scores of any method with `translate`: errors against the truth, S-score, Fréchet distance.
+
+One pass over the test volumes: each is translated once to each target, and everything is computed from that. Rows carry
+`method`: the translator's name, ``untranslated`` (the source image as it is, the trivial answer) or ``real`` (a true
+image of the target, the upper anchor of the S-score). What is kept of a run, and its scorer: `evaluate.scored`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from itertools import permutations
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xmod_lab.data.manifest import Dataset
+from xmod_lab.data.prepare import Prepared
+from xmod_lab.data.recipes import normalise
+from xmod_lab.data.slicing import body_of, same_grid
+from xmod_lab.data.volume import Volume, file_of, load_image
+from xmod_lab.errors import LabError
+from xmod_lab.evaluate.distribution import distribution_scores
+from xmod_lab.evaluate.masks import score_labels
+from xmod_lab.evaluate.runs import Case, predict_volume, structures_of, test_volumes
+from xmod_lab.evaluate.translation import image_scores
+from xmod_lab.maps import record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xmod_lab.methods.base import Method
+
+BATCH = 32
+"""slices that a network sees at once; no number depends on it"""
+UNTRANSLATED, REAL, OVER_SOURCES = "untranslated", "real", "mean"
+ERRORS = ("mae", "ssim", "psnr")
+FEATURES = 64
+"""most features of a slice: the Fréchet distance of N vectors needs N well above their length (card 13.1)"""
+
+
+class Extractor(NamedTuple):
+    """What turns images into feature vectors, and the name that their distances carry: ``FD[name]``.
+
+    fn(image, modality): image float32 (b, k, h, w) in the task's value range, on the scorer's device -> features
+    (b, d). The default is `scorer_features`. Own weights are brought as a function, here of a network that takes one
+    channel in [0, 1] and whose last feature is pooled; nothing is ever downloaded::
+
+        net.load_state_dict(torch.load("weights.pt", weights_only=True))
+        Extractor("my encoder", lambda image, _m: net.eval()((image[:, :1] + 1) / 2).mean((2, 3)))
+
+    An Inception network wants the grey value copied to three channels (``image[:, :1].expand(-1, 3, -1, -1)``). One
+    whose batch normalisation uses the batch's statistics gives features that depend on what else is in the batch.
+    """
+
+    name: str
+    fn: Callable[[Tensor, str], Tensor]
+
+
+class Scores(NamedTuple):
+    """errors: one row a test patient, source, target and method; s_scores: and structure; distances: over patients."""
+
+    errors: pd.DataFrame
+    s_scores: pd.DataFrame
+    distances: pd.DataFrame
+
+
+def translations_of(method: Method, prepared: Prepared) -> list[tuple[str, str]]:
+    """(source, target) of every translation that can be scored: the method's `translations` (by default from each of
+    its modalities to each other) whose source has test volumes. Empty for a method that does not translate."""
+    if not callable(getattr(method, "translate", None)):
+        return []
+    known = getattr(method, "translations", None)
+    pairs = permutations(method.problem.modalities, 2) if known is None else known
+    return [(source, target) for source, target in pairs if source in prepared.task.tested]
+
+
+def true_volume(data: Dataset, patient: str, source: str, target: str) -> Volume | None:
+    """The image of `target` that lies where the patient's image of `source` does; None where nobody knows it.
+
+    Phantoms know it, unless the source is itself displaced (truth/ shows a displaced image where it would lie at rest).
+    Of registered data it is the patient's own image. Stacked modalities (A+B) have none.
+    """
+    from xmod_lab.data import phantoms
+
+    if "+" in source + target:
+        return None
+    if data.access == "phantom":
+        displaced = (data.folder / "truth" / patient / f"{source}.nii.gz").is_file()
+        return None if displaced else phantoms.truth(data, patient, target)
+    known = data.relation == "registered" and file_of(data, patient, data.modalities[target].pattern).is_file()
+    return load_image(data, patient, target) if known else None
+
+
+def true_slices(prepared: Prepared, case: Case, target: str) -> np.ndarray | None:
+    """The true image of `target` on the slices of `case`: (D, S, S) float32 in the recipe's range, or None.
+
+    Normalised as `prepare` does a real image of that modality, by the true image's own statistics, and rounded to
+    float16 as prepared slices are. For evaluation only.
+    """
+    volume = true_volume(prepared.data, case.patient, case.modality, target)
+    if volume is None:
+        return None
+    same_grid(volume, load_image(prepared.data, case.patient, case.modality))
+    volume = dataclasses.replace(volume, array=volume.array.astype(np.float32))
+    body = body_of(prepared.data, prepared.recipe, case.patient, target, volume)
+    values = normalise(volume.array, body, prepared.recipe, prepared.data.modalities[target].kind)
+    planes = case.geometry.forward(values, "linear", fill=float(values.min()))
+    return planes.astype(np.float16).astype(np.float32)
+
+
+@torch.no_grad()
+def translated(method: Method, case: Case, target: str) -> Tensor:
+    """The slices of `case` as `target`: (D, k, S, S) float32 on the CPU, in batches of BATCH."""
+    device = next(method.parameters()).device
+    parts = [
+        method.translate(image.to(device), case.modality, target).float().cpu()  # type: ignore[operator]
+        for image in case.slices.image.split(BATCH)
+    ]
+    return torch.cat(parts)
+
+
+def scorer_features(scorer: Method, most: int = FEATURES) -> Extractor:
+    """The scorer's encoder as `Extractor`: each channel's mean over the image, at its deepest level of at most `most`.
+
+    The network of the target modality is used, before its pooling: level 2 and 64 features at width 16. Raises LabError
+    for a method without `network(modality).encoder.taps` (the U-Net baselines have them).
+    """
+    known = getattr(scorer, "network", None)
+    encoder = getattr(known(scorer.problem.labelled[0]), "encoder", None) if callable(known) else None
+    if encoder is None or not hasattr(encoder, "taps"):
+        raise LabError(f"{type(scorer).__name__} has no encoder to take features from", mend="use unet_individual")
+    widths = [next(m for m in level.modules() if isinstance(m, nn.Conv2d)).out_channels for level in encoder.levels]
+    level = max((i for i, width in enumerate(widths) if width <= most), default=0)
+
+    def pooled(image: Tensor, modality: str) -> Tensor:
+        own = scorer.network(modality).encoder  # type: ignore[operator]
+        with record(own, f"taps.{level}") as seen:
+            own(image)
+        return seen[f"taps.{level}"][0].float().mean((2, 3))
+
+    return Extractor(f"scorer encoder {level}", pooled)
+
+
+def features_of(extractor: Extractor, image: Tensor, modality: str, device: torch.device) -> np.ndarray:
+    """(D, k, S, S) -> (D, d) float64 features of `image` taken for `modality`."""
+    with torch.no_grad():
+        parts = [extractor.fn(part.to(device), modality).double().cpu() for part in image.split(BATCH)]
+    return torch.cat(parts).numpy()
+
+
+def score_translator(
+    method: Method, prepared: Prepared, name: str, scorer: Method | None = None, extractor: Extractor | None = None
+) -> Scores:
+    """All scores of a translator, called `name` in the rows, on the test volumes.
+
+    Errors need the method alone. S-scores and distances need `scorer`, whose own modalities limit the targets, and
+    which must be in evaluation mode as `method` is; `extractor` replaces its features.
+    """
+    import pandas as pd
+
+    pairs = translations_of(method, prepared)
+    known = scorer.problem.labelled if scorer is not None else ()
+    if scorer is not None and extractor is None:
+        extractor = scorer_features(scorer)
+    errors: list[dict[str, Any]] = []
+    dices: list[dict[str, Any]] = []
+    features: dict[tuple[str, str, str], list[np.ndarray]] = {}
+    for source in dict.fromkeys(s for s, _ in pairs):
+        for case in test_volumes(prepared, source):
+            shown = {(name, t): translated(method, case, t) for s, t in pairs if s == source}
+            shown |= {(UNTRANSLATED, t): case.slices.image for s, t in pairs if s == source}
+            errors += _error_rows(prepared, case, shown)
+            shown |= {(REAL, source): case.slices.image}
+            for (which, target), image in shown.items():
+                if scorer is None or target not in known:
+                    continue
+                dices += _s_rows(scorer, prepared, case, image, target, which)
+                if extractor is not None:
+                    found = features_of(extractor, image, target, next(scorer.parameters()).device)
+                    features.setdefault((which, source, target), []).append(found)
+    whole = {key: np.concatenate(parts) for key, parts in features.items()}
+    distances = _distance_rows(whole, extractor.name) if extractor is not None else []
+    return Scores(pd.DataFrame(errors), pd.DataFrame(dices), pd.DataFrame(distances))
+
+
+def _error_rows(prepared: Prepared, case: Case, shown: dict[tuple[str, str], Tensor]) -> list[dict[str, Any]]:
+    """ERRORS of each (method, target), overall, inside the input's foreground (``_body``) and in the target area, the
+    task's classes united (``_area``; NaN where the patient has none)."""
+    masks = {"body": case.slices.foreground.numpy(), "area": case.geometry.forward(case.truth, "nearest") > 0}
+    given = {name: mask for name, mask in masks.items() if mask.any()}
+    names = [metric + part for part in ("", "_body", "_area") for metric in ERRORS]
+    truths = {target: true_slices(prepared, case, target) for target in dict.fromkeys(t for _, t in shown)}
+    rows = []
+    for (which, target), image in shown.items():
+        truth = truths[target]
+        if truth is None:
+            continue
+        middle = image[:, image.shape[1] // 2].numpy()
+        # a translator that diverged has no score; the run that trained it says so in its log
+        scores = image_scores(middle, truth, given, prepared.value_range) if np.isfinite(middle).all() else {}
+        where = {"patient": case.patient, "source": case.modality, "target": target, "method": which}
+        rows.append(where | {metric: scores.get(metric, float("nan")) for metric in names})
+    return rows
+
+
+def _s_rows(
+    scorer: Method, prepared: Prepared, case: Case, image: Tensor, target: str, which: str
+) -> list[dict[str, Any]]:
+    """The scorer of `target` on `image` (D, k, S, S) against the source's own label, on the volume's grid."""
+    seen = dataclasses.replace(case, slices=case.slices._replace(image=image))
+    predicted = predict_volume(scorer, seen, target, BATCH)
+    where = {"patient": case.patient, "source": case.modality, "target": target, "method": which}
+    return [
+        where
+        | {"structure": row["structure"], "region": row["structure"] in prepared.task.regions}
+        | {metric: row[metric] for metric in ("dice", "assd_pooled", "missing")}
+        for row in score_labels(predicted, case.truth, structures_of(prepared), case.spacing)
+    ]
+
+
+def _distance_rows(features: dict[tuple[str, str, str], np.ndarray], extractor: str) -> list[dict[str, Any]]:
+    """`distribution_scores` of each (method, source, target) against the real test images of the target, then the mean
+    over the sources of each method and target, as TarGAN's Table 1 (source OVER_SOURCES)."""
+    real = {target: values for (which, _, target), values in features.items() if which == REAL}
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for (which, source, target), values in features.items():
+        if which != REAL and target in real:
+            found = distribution_scores(real[target], values, extractor)
+            rows.setdefault((which, target), []).append({"source": source, "target": target, "method": which} | found)
+    for (which, target), members in rows.items():
+        numbers = [key for key in members[0] if key not in ("source", "target", "method")]
+        mean = {key: float(np.mean([row[key] for row in members])) for key in numbers}
+        members.append({"source": OVER_SOURCES, "target": target, "method": which} | mean)
+    return [row for members in rows.values() for row in members]
+
+
+def error_names(errors: pd.DataFrame, name: str) -> dict[str, float]:
+    """Means over patients for scores.json: ``mae/CT->T1w``, ``ssim/..``, ``psnr/..``, ``mae_area/..`` of the method
+    `name`, and ``mae_untranslated/..``, ``ssim_untranslated/..`` of the source as it is."""
+    found: dict[str, float] = {}
+    keys = {name: ((*ERRORS, "mae_area"), ""), UNTRANSLATED: (("mae", "ssim"), f"_{UNTRANSLATED}")}
+    for (source, target, which), rows in errors.groupby(["source", "target", "method"], sort=True):
+        metrics, suffix = keys[str(which)]
+        found |= {f"{metric}{suffix}/{source}->{target}": float(rows[metric].mean()) for metric in metrics}
+    return found
