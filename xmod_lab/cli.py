@@ -16,10 +16,12 @@ from xmod_lab.series.cli import app as series_app
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="The open laboratory for cross-modality medical imaging."
 )
+export_app = typer.Typer(no_args_is_help=True, help="Write a run's data in another program's layout.")
 bench_app = typer.Typer(no_args_is_help=True, help="Train and score a named grid of runs.")
 app.add_typer(data_app, name="data")
 app.add_typer(series_app, name="series")
 app.add_typer(bench_app, name="bench")
+app.add_typer(export_app, name="export")
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="config field of the method, field=value; repeatable")]
 
@@ -136,6 +138,21 @@ def bench_report(
     print(tables.report(suite, out))
     if record is not None:
         print(f"recorded in {tables.record(suite, record)}")
+
+
+@export_app.command("nnunet")
+def export_nnunet(
+    run: Annotated[Path, typer.Argument(help="run folder, as `xmod-lab train` prints it")],
+    out: Annotated[Path, typer.Option(help="folder of raw data sets (nnUNet_raw); nothing in it is overwritten")],
+    first: Annotated[int, typer.Option(help="number of the first data set; each modality has one")] = 501,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """nnU-Net v2: a data set a modality, with the synthetic siblings of a run that translates as further channels."""
+    from xmod_lab.export import export_nnunet as write
+    from xmod_lab.runs import run_at
+
+    for folder in write(run_at(run), out, first=first, device=device):
+        print(folder)
 
 
 @app.command()
