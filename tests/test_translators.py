@@ -26,6 +26,7 @@ from xmod_lab.evaluate.translators import (
     Extractor,
     Scores,
     error_names,
+    random_features,
     score_translator,
     scorer_features,
     translations_of,
@@ -107,8 +108,8 @@ def test_one_that_gives_the_truth(prepared: Prepared, scorer: Method) -> None:
     assert dices.groupby(level=list(keys)).nunique().eq(1).all()
     assert dices.groupby(level=list(keys)).first().to_dict() == upper.to_dict()
     assert dices.between(0, 1).all() and upper.max() > 0
-    column = f"FD[{scorer_features(scorer).name}]"
-    assert part(found.distances, "it", "target")[column].max() < 1e-8
+    for column in (f"FD[{scorer_features(scorer).name}]", "FD[random encoder]"):
+        assert part(found.distances, "it", "target")[column].max() < 1e-8
 
 
 def test_one_that_gives_its_input_is_the_untranslated_image(prepared: Prepared, scorer: Method) -> None:
@@ -154,8 +155,10 @@ def test_a_diverged_translator_has_no_error(prepared: Prepared) -> None:
 def test_distances_say_what_they_are(prepared: Prepared, scorer: Method) -> None:
     found = scores(By(lambda image, *_: -image), prepared, scorer).distances
     name = "scorer encoder 3"  # 32 features at width 4
-    columns = {f"FD[{name}]", f"FD[{name}] floor", f"KD[{name}]", f"KD[{name}] sd", "n_real", "n_fake"}
-    assert columns < set(found.columns)
+    columns = {"source", "target", "method", "n_real", "n_fake"}
+    for one in (name, "random encoder"):
+        columns |= {f"FD[{one}]", f"FD[{one}] floor", f"KD[{one}]", f"KD[{one}] sd"}
+    assert set(found.columns) == columns
     own = found[(found["method"] == "it") & (found["target"] == "B")].set_index("source")
     assert set(own.index) == {"A", "C", "mean"}
     for column in (f"FD[{name}]", "n_fake"):
@@ -171,11 +174,26 @@ def test_features_are_64_at_most(width: int, level: int, features: int) -> None:
     assert found.name == f"scorer encoder {level}" and found.fn(torch.randn(2, 1, 32, 32), "B").shape == (2, features)
 
 
+def test_what_each_extractor_sees() -> None:
+    """Half the contrast: gone in instance normalisation, half the feature where nothing is normalised."""
+    torch.manual_seed(0)
+    image, state = torch.rand(4, 2, 32, 32) * 2 - 1, torch.random.get_rng_state()
+    two = UNetBaseline(UNetConfig(width=4, individual=True), dataclasses.replace(PROBLEM, channels=2)).eval()
+    torch.random.set_rng_state(state)
+    both = (scorer_features(two), random_features(2))
+    seen, faint = ({e.name: e.fn(x, "A") for e in both} for x in (image, image / 2))
+    assert torch.equal(state, torch.random.get_rng_state()), "it draws from a stream of its own"
+    assert torch.equal(random_features(2).fn(image, "B"), seen["random encoder"])
+    assert torch.allclose(faint["scorer encoder 3"], seen["scorer encoder 3"], atol=0.02)
+    assert torch.allclose(faint["random encoder"], seen["random encoder"] / 2, atol=1e-6)
+    assert seen["random encoder"].shape == (4, 64)
+
+
 def test_own_weights_and_a_scorer_without_an_encoder(prepared: Prepared, scorer: Method) -> None:
     moments = [lambda image: image.mean((1, 2, 3)), lambda image: image.std((1, 2, 3))]
     brightness = Extractor("brightness", lambda image, _m: torch.stack([f(image) for f in moments], 1))
-    own = score_translator(By(lambda image, *_: image), prepared, "it", scorer, brightness).distances
-    assert "FD[brightness]" in own and not [c for c in own if "scorer" in c]
+    own = score_translator(By(lambda image, *_: image), prepared, "it", scorer, [brightness]).distances
+    assert "FD[brightness]" in own and not [c for c in own if "encoder" in c]
     with pytest.raises(LabError, match="FCNBaseline has no encoder to take features from"):
         scorer_features(FCNBaseline(FCNConfig(width=8), PROBLEM))
 

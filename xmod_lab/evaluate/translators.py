@@ -8,13 +8,14 @@ image of the target, the upper anchor of the S-score). What is kept of a run, an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from xmod_lab.data.manifest import Dataset
 from xmod_lab.data.prepare import Prepared
@@ -27,6 +28,7 @@ from xmod_lab.evaluate.masks import score_labels
 from xmod_lab.evaluate.runs import Case, predict_volume, structures_of, test_volumes
 from xmod_lab.evaluate.translation import image_scores
 from xmod_lab.maps import record
+from xmod_lab.rng import torch_rng
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +47,8 @@ class Extractor(NamedTuple):
     """What turns images into feature vectors, and the name that their distances carry: ``FD[name]``.
 
     fn(image, modality): image float32 (b, k, h, w) in the task's value range, on the scorer's device -> features
-    (b, d). The default is `scorer_features`. Own weights are brought as a function, here of a network that takes one
-    channel in [0, 1] and whose last feature is pooled; nothing is ever downloaded::
+    (b, d). The defaults are `scorer_features` and `random_features`. Own weights are brought as a function, here of a
+    network that takes one channel in [0, 1] and whose last feature is pooled; nothing is ever downloaded::
 
         net.load_state_dict(torch.load("weights.pt", weights_only=True))
         Extractor("my encoder", lambda image, _m: net.eval()((image[:, :1] + 1) / 2).mean((2, 3)))
@@ -125,8 +127,10 @@ def translated(method: Method, case: Case, target: str) -> Tensor:
 def scorer_features(scorer: Method, most: int = FEATURES) -> Extractor:
     """The scorer's encoder as `Extractor`: each channel's mean over the image, at its deepest level of at most `most`.
 
-    The network of the target modality is used, before its pooling: level 2 and 64 features at width 16. Raises LabError
-    for a method without `network(modality).encoder.taps` (the U-Net baselines have them).
+    The network of the target modality is used, before its pooling: level 2 and 64 features at width 16. Instance
+    normalisation keeps each channel's mean over an image near constant, so these features tell shapes of structures
+    and hardly contrast: a dimmed image is as good as the image. Raises LabError for a method without
+    `network(modality).encoder.taps` (the U-Net baselines have them).
     """
     known = getattr(scorer, "network", None)
     encoder = getattr(known(scorer.problem.labelled[0]), "encoder", None) if callable(known) else None
@@ -144,6 +148,26 @@ def scorer_features(scorer: Method, most: int = FEATURES) -> Extractor:
     return Extractor(f"scorer encoder {level}", pooled)
 
 
+def random_features(channels: int) -> Extractor:
+    """A small convolutional network with fixed random weights as `Extractor`, the same on every machine: 64 features.
+
+    Three 3x3 convolutions of stride 2 (16, 32, 64 channels, He's scale) with leaky ReLU 0.2, nothing normalised, mean
+    over the image: it sees brightness, contrast and noise, which `scorer_features` do not. Nobody trained it, so no
+    translator can have been trained towards it.
+    """
+    generator, weights, before = torch_rng("random encoder"), [], channels
+    for after in (16, 32, FEATURES):
+        weights.append(torch.randn(after, before, 3, 3, generator=generator) * (2 / (9 * before)) ** 0.5)
+        before = after
+
+    def pooled(image: Tensor, _modality: str) -> Tensor:
+        for weight in weights:
+            image = F.leaky_relu(F.conv2d(image, weight.to(image.device), stride=2, padding=1), 0.2)
+        return image.mean((2, 3))
+
+    return Extractor("random encoder", pooled)
+
+
 def features_of(extractor: Extractor, image: Tensor, modality: str, device: torch.device) -> np.ndarray:
     """(D, k, S, S) -> (D, d) float64 features of `image` taken for `modality`."""
     with torch.no_grad():
@@ -152,22 +176,28 @@ def features_of(extractor: Extractor, image: Tensor, modality: str, device: torc
 
 
 def score_translator(
-    method: Method, prepared: Prepared, name: str, scorer: Method | None = None, extractor: Extractor | None = None
+    method: Method,
+    prepared: Prepared,
+    name: str,
+    scorer: Method | None = None,
+    extractors: Sequence[Extractor] | None = None,
 ) -> Scores:
     """All scores of a translator, called `name` in the rows, on the test volumes.
 
     Errors need the method alone. S-scores and distances need `scorer`, whose own modalities limit the targets, and
-    which must be in evaluation mode as `method` is; `extractor` replaces its features.
+    which must be in evaluation mode as `method` is; `extractors` replace the default ones.
     """
     import pandas as pd
 
     pairs = translations_of(method, prepared)
     known = scorer.problem.labelled if scorer is not None else ()
-    if scorer is not None and extractor is None:
-        extractor = scorer_features(scorer)
+    if scorer is None:
+        extractors = ()
+    elif extractors is None:
+        extractors = (scorer_features(scorer), random_features(prepared.channels))
     errors: list[dict[str, Any]] = []
     dices: list[dict[str, Any]] = []
-    features: dict[tuple[str, str, str], list[np.ndarray]] = {}
+    features: dict[str, dict[tuple[str, str, str], list[np.ndarray]]] = {e.name: {} for e in extractors}
     for source in dict.fromkeys(s for s, _ in pairs):
         for case in test_volumes(prepared, source):
             shown = {(name, t): translated(method, case, t) for s, t in pairs if s == source}
@@ -178,11 +208,10 @@ def score_translator(
                 if scorer is None or target not in known:
                     continue
                 dices += _s_rows(scorer, prepared, case, image, target, which)
-                if extractor is not None:
+                for extractor in extractors:
                     found = features_of(extractor, image, target, next(scorer.parameters()).device)
-                    features.setdefault((which, source, target), []).append(found)
-    whole = {key: np.concatenate(parts) for key, parts in features.items()}
-    distances = _distance_rows(whole, extractor.name) if extractor is not None else []
+                    features[extractor.name].setdefault((which, source, target), []).append(found)
+    distances = _distance_rows({n: {k: np.concatenate(v) for k, v in f.items()} for n, f in features.items()})
     return Scores(pd.DataFrame(errors), pd.DataFrame(dices), pd.DataFrame(distances))
 
 
@@ -221,20 +250,23 @@ def _s_rows(
     ]
 
 
-def _distance_rows(features: dict[tuple[str, str, str], np.ndarray], extractor: str) -> list[dict[str, Any]]:
-    """`distribution_scores` of each (method, source, target) against the real test images of the target, then the mean
-    over the sources of each method and target, as TarGAN's Table 1 (source OVER_SOURCES)."""
-    real = {target: values for (which, _, target), values in features.items() if which == REAL}
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for (which, source, target), values in features.items():
-        if which != REAL and target in real:
-            found = distribution_scores(real[target], values, extractor)
-            rows.setdefault((which, target), []).append({"source": source, "target": target, "method": which} | found)
-    for (which, target), members in rows.items():
-        numbers = [key for key in members[0] if key not in ("source", "target", "method")]
+def _distance_rows(features: dict[str, dict[tuple[str, str, str], np.ndarray]]) -> list[dict[str, Any]]:
+    """`distribution_scores` by extractor of each (method, source, target) against the real test images of the target,
+    then the mean over the sources of each method and target, as in TarGAN's Table 1 (source OVER_SOURCES)."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for extractor, found in features.items():
+        real = {target: values for (which, _, target), values in found.items() if which == REAL}
+        for (which, source, target), values in found.items():
+            if which != REAL and target in real:
+                row = rows.setdefault((which, target, source), {"source": source, "target": target, "method": which})
+                row |= distribution_scores(real[target], values, extractor)
+    means: list[dict[str, Any]] = []
+    for which, target in dict.fromkeys(key[:2] for key in rows):
+        members = [row for key, row in rows.items() if key[:2] == (which, target)]
+        numbers = [key for key, value in members[0].items() if not isinstance(value, str)]
         mean = {key: float(np.mean([row[key] for row in members])) for key in numbers}
-        members.append({"source": OVER_SOURCES, "target": target, "method": which} | mean)
-    return [row for members in rows.values() for row in members]
+        means.append({"source": OVER_SOURCES, "target": target, "method": which} | mean)
+    return [*rows.values(), *means]
 
 
 def error_names(errors: pd.DataFrame, name: str) -> dict[str, float]:
