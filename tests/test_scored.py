@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,16 +10,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 from tests.tiny import make_tiny, tiny_manifest
 from xmod_lab import profiles
+from xmod_lab.bench import patients, tables
+from xmod_lab.bench.health import problems
 from xmod_lab.bench.translators import FLOOR, errors_table, rows_of, translation_table
+from xmod_lab.cli import app
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate import scored as module
 from xmod_lab.evaluate.scored import Scored, ensure_scored, scored_folder, scorer_of
 from xmod_lab.files import read_json, sha256, write_json, write_text
+from xmod_lab.methods import METHODS, Entry
+from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam
 from xmod_lab.runs import Run, RunSpec, ensure_run
 
 SMALL = profiles.Profile("smoke", 32, 4, 12, 6, None, 1, "float32", 5, "for tests")
@@ -170,3 +178,42 @@ def test_tables_of_different_tasks_are_refused(scored: Scored) -> None:
     other = Scored(Run(RunSpec("uagan", "other", "both"), scored.run.folder), scored.scorer, scored.folder)
     with pytest.raises(LabError, match="translators of 2 tasks or profiles"):
         translation_table([scored, other])
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlyConfig:
+    width: int = 4
+
+
+class Only(Method):
+    """A method that translates and does nothing else."""
+
+    Config = OnlyConfig
+
+    def __init__(self, config: OnlyConfig, problem: Problem):
+        super().__init__(config, problem)
+        self.net = torch.nn.Conv2d(1, 1, 1)
+
+    def stages(self) -> list[Stage]:
+        return [Stage("it", 1.0, {"it": adam(self.parameters(), 1e-3)})]
+
+    def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
+        loss = self.net(batch["A"].image).square().mean()
+        update(loss, "it")
+        return StepResult({"loss": loss.item()})
+
+    def translate(self, image: torch.Tensor, source: str, target: str) -> torch.Tensor:
+        return self.net(image).tanh()
+
+
+def test_a_method_that_only_translates_goes_all_the_way(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "only", Entry(Only, {}, "a test", "a test", ("tiny", "both")))
+    spec = RunSpec("only", "tiny", "both")
+    done = CliRunner().invoke(app, ["train", "only", "--dataset", "tiny", "--profile", "smoke"])
+    assert done.exit_code == 0 and "mae/A->B" in done.output and "dice" not in done.output
+    run = Run(spec, spec.folder)
+    assert not (run.folder / "scores.csv").exists() and problems(run) == [] and len(patients.rows_of([run])) == 0
+    monkeypatch.setattr(tables, "suite", lambda name: [spec])
+    rows = tables.suite_rows("x")
+    assert len(rows) == 1 and rows.state.item() == "done" and "only" in tables.report("x")
+    assert set(translation_table([ensure_scored(run, progress=False)])["system"]) >= {"only", "untranslated", "real"}

@@ -78,7 +78,7 @@ def train(
         if run.scores()["demonstration"]:
             print("DEMONSTRATION: too few patients, no score counts")
         for name, value in run.scores().get("means", {}).items():
-            if name.startswith("dice/"):
+            if name.startswith(("dice/", "mae/", "ssim/")):
                 print(f"  {name:<40} {value:.3f}")
     dev.leave_group()
 

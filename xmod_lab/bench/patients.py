@@ -51,6 +51,8 @@ def rows_of(runs: Iterable[Run]) -> pd.DataFrame:
 
     parts = []
     for run in runs:
+        if not (run.folder / "scores.csv").is_file():  # it only translates
+            continue
         spec, rows = run.spec, run.table()
         rows = rows[(rows["network"] == rows["modality"]) & ~rows["region"]]
         named = (spec.dataset, spec.task_name, spec.method, spec.variant, system(spec), spec.fold, spec.seed)
