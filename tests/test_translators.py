@@ -39,7 +39,7 @@ from xmod_lab.methods.uagan import UAGAN, UAGANConfig
 from xmod_lab.methods.unet import UNetBaseline, UNetConfig
 
 PROBLEM = Problem(("A", "B", "C"), ("A", "B", "C"), ("A", "B", "C"), (), ("core", "rim"), 1, 32)
-NAMES = [metric + part for metric in ("mae", "ssim", "psnr") for part in ("", "_body", "_area")]
+NAMES = [metric + part for metric in ("mae", "ssim", "psnr") for part in ("", "_body", "_area", "_rest")]
 
 
 class By(Method):
@@ -144,6 +144,7 @@ def test_an_error_in_the_target_area_alone(prepared: Prepared) -> None:
     row = rows.loc[("it", "A", "B")]
     assert row["mae_area"] == pytest.approx(0.2) and row["mae"] == pytest.approx(0.2 * area.mean())
     body = case.slices.foreground.numpy()
+    assert row["mae_rest"] == 0
     assert row["mae_body"] == pytest.approx(0.2 * (area & body).sum() / body.sum())
 
 

@@ -216,11 +216,13 @@ def score_translator(
 
 
 def _error_rows(prepared: Prepared, case: Case, shown: dict[tuple[str, str], Tensor]) -> list[dict[str, Any]]:
-    """ERRORS of each (method, target), overall, inside the input's foreground (``_body``) and in the target area, the
-    task's classes united (``_area``; NaN where the patient has none)."""
-    masks = {"body": case.slices.foreground.numpy(), "area": case.geometry.forward(case.truth, "nearest") > 0}
+    """ERRORS of each (method, target), overall, inside the input's foreground (``_body``), in the target area, the
+    task's classes united (``_area``), and in the foreground outside it (``_rest``); NaN where a patient has no such
+    voxel."""
+    body, area = case.slices.foreground.numpy(), case.geometry.forward(case.truth, "nearest") > 0
+    masks = {"body": body, "area": area, "rest": body & ~area}
     given = {name: mask for name, mask in masks.items() if mask.any()}
-    names = [metric + part for part in ("", "_body", "_area") for metric in ERRORS]
+    names = [metric + part for part in ("", *(f"_{name}" for name in masks)) for metric in ERRORS]
     truths = {target: true_slices(prepared, case, target) for target in dict.fromkeys(t for _, t in shown)}
     rows = []
     for (which, target), image in shown.items():
