@@ -46,8 +46,7 @@ def problems(run: Run) -> list[str]:
     log = run.log()
     config = read_json(run.folder / "config.json")["config"]
     numbers = log.select_dtypes("number")
-    tenth = max(1, len(log) // 10)
-    first, last = numbers.head(tenth).mean(), numbers.tail(tenth).mean()
+    first, last = _tenths(numbers)
     found = []
     parts = [c for c in map(str, numbers) if c.startswith("segmentation")]
     before, after = first[parts].mean(), last[parts].mean()
@@ -65,14 +64,24 @@ def problems(run: Run) -> list[str]:
 
 def _adversarial(last: pd.Series, config: dict[str, Any], count: int) -> str:
     guess = math.log(count)
-    texts = [
-        _most("critic's gradient penalty", last["critic_penalty"] / config["penalty_weight"], PENALTY),
-        _most("critic's modality entropy over guessing", last["critic_modality"] / guess, TOLD),
-        _most("translations' modality entropy over guessing", last["modality"] / guess, TAKEN),
-        _most("reconstruction", last["reconstruction"] / config["reconstruction_weight"], RECONSTRUCTED),
-        _least("change by translation", last["change"], CHANGED),
-    ]
-    return "; ".join(text for text in texts if text)
+    terms: dict[str, Callable[[float], str]] = {  # a least-squares critic has neither penalty nor modalities
+        "critic_penalty": lambda v: _most("critic's gradient penalty", v / config["penalty_weight"], PENALTY),
+        "critic_modality": lambda v: _most("critic's modality entropy over guessing", v / guess, TOLD),
+        "modality": lambda v: _most("translations' modality entropy over guessing", v / guess, TAKEN),
+        "reconstruction": lambda v: _most("reconstruction", v / config["reconstruction_weight"], RECONSTRUCTED),
+        "change": lambda v: _least("change by translation", v, CHANGED),
+    }
+    return "; ".join(text for name, check in terms.items() if name in last and (text := check(last[name])))
+
+
+def _tenths(numbers: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Mean of each loss over the first and the last tenth of the steps that log it: not every stage logs all."""
+
+    def tenth(column: pd.Series) -> int:
+        return max(1, column.count() // 10)
+
+    first = numbers.apply(lambda column: column.dropna().head(tenth(column)).mean())
+    return first, numbers.apply(lambda column: column.dropna().tail(tenth(column)).mean())
 
 
 def _most(what: str, value: float, limit: float) -> str:
