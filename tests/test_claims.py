@@ -217,14 +217,14 @@ def test_health_of_the_critic(tmp_path: Path, name: str, value: float, said: str
     assert (not found) if said is None else any(said in text for text in found)
 
 
-def test_a_loss_is_judged_in_the_stage_that_logs_it(tmp_path: Path) -> None:
-    """The translators of one stage are healthy or not, whatever the next stage does."""
-    translating = [{"critic": 0.1, "reconstruction": v, "change": 0.3} for v in np.linspace(9, 1, 20)]
-    later = [{"segmentation/A": float(v)} for v in np.linspace(2, 1, 20)]
-    weights = {"reconstruction_weight": 10.0}
-    assert not health.problems(finished(tmp_path / "good", translating + later, weights, 0.0))
-    bad = [line | {"reconstruction": 5.0} for line in translating]
-    assert "reconstruction is 0.5" in health.problems(finished(tmp_path / "bad", bad + later, weights, 0.0))[0]
+def test_health_of_stages_that_log_different_losses(tmp_path: Path) -> None:
+    """A least-squares critic in the second of three stages, segmenters in the others: each by its own steps."""
+    pairs = [{"critic": 0.2, "reconstruction": v, "change": 0.2} for v in np.linspace(5, 1, 20)]
+    log = [*falling(10, 5), *pairs, *falling(2, 1)]
+    assert not health.problems(finished(tmp_path, log, {"reconstruction_weight": 10.0}))
+    worse = [*falling(10, 5), *pairs[::-1], *falling(12, 11)]
+    found = "; ".join(health.problems(finished(tmp_path, worse, {"reconstruction_weight": 10.0})))
+    assert "reconstruction is 0.49" in found and "fell to 1.1" in found
 
 
 def test_guessing_is_what_constant_answers_cost() -> None:
