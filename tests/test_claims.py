@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from xmod_lab.bench import command_of, health, page, tables
-from xmod_lab.bench.claims import CLAIMS, Claim, gate_verdicts, untrained, verdicts
+from xmod_lab.bench.claims import CLAIMS, SAYS, Claim, gate_verdicts, untrained, verdicts
 from xmod_lab.bench.patients import METRICS, by_patient, paper_table, system
 from xmod_lab.bench.suites import CSA_SYSTEMS, WEIGHTED, suite, suites
 from xmod_lab.files import write_json
@@ -212,6 +212,10 @@ def test_health_of_the_critic(tmp_path: Path, name: str, value: float, said: str
     weights = {"weight": 1.0, "penalty_weight": 10.0, "reconstruction_weight": 10.0}
     found = health.problems(finished(tmp_path, log, weights))
     assert (not found) if said is None else any(said in text for text in found)
+
+
+def test_every_claim_is_put_in_words() -> None:
+    assert {claim.key for claims in CLAIMS.values() for claim in claims} | {"U6"} == set(SAYS)
 
 
 def test_a_page_says_what_its_files_hold(tmp_path: Path) -> None:
