@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from xmod_lab.bench import command_of, health, page, tables
-from xmod_lab.bench.claims import CLAIMS, Claim, gate_verdicts, untrained, verdicts
+from xmod_lab.bench.claims import CLAIMS, SAYS, Claim, gate_verdicts, untrained, verdicts
 from xmod_lab.bench.patients import METRICS, by_patient, paper_table, system
 from xmod_lab.bench.suites import CSA_SYSTEMS, WEIGHTED, suite, suites
 from xmod_lab.files import write_json
@@ -236,6 +236,10 @@ def test_guessing_is_what_constant_answers_cost() -> None:
         found = slot_loss(constant, own).item()
         assert health.guessing(count, {"exclusive": False}) == pytest.approx(found, rel=1e-5)
         assert health.guessing(count, {}) == pytest.approx(math.log(count))
+
+
+def test_every_claim_is_put_in_words() -> None:
+    assert {claim.key for claims in CLAIMS.values() for claim in claims} | {"U6"} == set(SAYS)
 
 
 def test_a_page_says_what_its_files_hold(tmp_path: Path) -> None:

@@ -102,6 +102,22 @@ REAL = [
     *_over("C1", "csa", "msbn", dict.fromkeys(("FLAIR", "T1", "T1Gd")), dataset="lgg", same_data=False),
     *_over("C2", "msbn", "fcn_joint", dict.fromkeys(("FLAIR", "T1", "T1Gd")), dataset="lgg", same_data=False),
 ]
+SAYS = {
+    "U1": "UAGAN above Joint in Dice",
+    "U2": "UAGAN above Individual on FLAIR and T2, below on T1Gd",
+    "U3": "UAGAN above Joint in precision and ASSD, below in sensitivity",
+    "U4": "UAGAN above its ablations",
+    "U5": "Joint below Individual on T1Gd and FLAIR, above on T2",
+    "U6": "the gates into the segmentation decoder favour the tumour",
+    "C1": "CSA above MSBN and above affinity without classes",
+    "C2": "MSBN above one network for all",
+    "C3": "affinity without classes below MSBN on MR",
+    "C4": "CSA between near layers above far and late ones",
+    "C5": "training together, with MSBN or CSA, above a network a modality",
+    "K1": "UMMKD above MSBN, one network for all, and a network a modality",
+    "literal": "CSA as recommended above its equations as printed",
+}
+"""by key: what is claimed, in a line"""
 CLAIMS = {"uagan": UAGAN, "csa": CSA, "csa-ablations": CSA_ABLATIONS, "joint-real": REAL}
 """by grid (`bench.suites`), the profile left off"""
 

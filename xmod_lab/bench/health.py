@@ -94,11 +94,11 @@ def _adversarial(last: pd.Series, config: dict[str, Any], guess: float) -> str:
 
 
 def _most(what: str, value: float, limit: float) -> str:
-    return "" if value <= limit else f"{what} is {value:.2g}, not {limit} at most"
+    return "" if value <= limit else f"{what} is {value:.3g}, not {limit} at most"
 
 
 def _least(what: str, value: float, limit: float) -> str:
-    return "" if value >= limit else f"{what} is {value:.2g}, not {limit} at least"
+    return "" if value >= limit else f"{what} is {value:.3g}, not {limit} at least"
 
 
 def _modalities(run: Run) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xmod_lab.bench.claims import CLAIMS, gate_verdicts, untrained, verdicts
+from xmod_lab.bench.claims import CLAIMS, SAYS, gate_verdicts, untrained, verdicts
 from xmod_lab.bench.patients import paper_table, system
 from xmod_lab.bench.suites import suite
 from xmod_lab.errors import LabError
@@ -73,6 +73,7 @@ def verdict_counts(name: str, folder: Path) -> str:
 
     claims = recorded(name, folder).claims
     counts = claims.groupby("claim")["verdict"].value_counts().unstack(fill_value=0)
+    counts.insert(0, "what it says", counts.index.map(SAYS))
     return to_markdown(counts.reset_index().rename_axis(None, axis=1))
 
 
