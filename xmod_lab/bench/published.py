@@ -92,8 +92,8 @@ CSA: dict[str, dict[str, dict[str, tuple[float, ...]]]] = {
         },
     },
 }
-"""Chen et al. 2020, Tables 1-3, by structure (LV, MYO, RV; MYO, LA, LV, AA): Dice in %, and the Hausdorff distance, called
-mm and more likely in voxels (2.24 and 4.12 are roots of sums of squares of small integers)"""
+"""Chen et al. 2020, Tables 1-3, by structure (LV, MYO, RV; MYO, LA, LV, AA): Dice in %, and the Hausdorff distance,
+called mm and more likely in voxels (2.24 and 4.12 are roots of sums of squares of small integers)"""
 
 
 def uagan_difference(method: str, other: str, modality: str, metric: str) -> float:
