@@ -136,8 +136,8 @@ def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:
     what = "Real patients." if real else "Phantoms: a direction may be seen here, nothing is reproduced."
     loss = (
         "U-Nets and UAGAN are trained with cross-entropy that weighs foreground 0.98, without Dice, as in UAGAN's "
-        "code (of the U-Nets each modality's mean is taken, of UAGAN the whole batch's): they call too much tumour, and "
-        "do not compare with networks that had Dice in the loss, or other splits. "
+        "code (of the U-Nets each modality's mean is taken, of UAGAN the whole batch's): they call too much tumour, "
+        "and do not compare with networks that had Dice in the loss, or other splits. "
     )
     once = "With one seed all this is of the networks that were trained, not of another training."
     return (
