@@ -52,7 +52,7 @@ def recorded(name: str, folder: Path) -> Recorded:
     gates = folder / f"{name}-gates.csv"
     if gates.is_file():
         read = pd.read_csv(gates, dtype={"patient": str})
-        claims = pd.concat([claims, gate_verdicts(read, sick, real=real)], ignore_index=True)
+        claims = pd.concat([claims, gate_verdicts(read, sick, real=real, sick_folds=folds)], ignore_index=True)
     return Recorded(rows, sick, claims, real)
 
 

@@ -60,7 +60,8 @@ def verdicts(
     """
     import pandas as pd
 
-    values, found = by_patient(rows), []
+    values, found, folds = by_patient(rows), [], sick_folds or {}
+    short = _short(sick, folds)
     for claim in claims:
         here = values[(values["dataset"] == claim.dataset) & (values["task"] == claim.task)]
         here = here[here["modality"] == claim.modality]
@@ -79,14 +80,16 @@ def verdicts(
         scale = 1 if claim.metric in IN_ITS_UNIT else 100
         difference = ((wide[claim.method] - wide[claim.other]) * scale).dropna()
         seen = _seen(real, claim.same_data)
-        judged = _judged(difference, claim.direction, _sick(claim, sick), seen)
+        judged = _judged(difference, claim.direction, _sick(claim, short), seen)
         places = [f"{claim.dataset}/{claim.task}/{s}" for s in (claim.method, claim.other)]
-        out = set().union(*((sick_folds or {}).get(place, set()) for place in places))
+        out = set().union(*(folds.get(place, set()) for place in places))
         found.append(line | judged | {"healthy folds": _without(difference, out) if out else ""})
     return _corrected(pd.DataFrame(found))
 
 
-def gate_verdicts(rows: pd.DataFrame, sick: Mapping[str, str], *, real: bool) -> pd.DataFrame:
+def gate_verdicts(
+    rows: pd.DataFrame, sick: Mapping[str, str], *, real: bool, sick_folds: Mapping[str, set[int]] | None = None
+) -> pd.DataFrame:
     """U6: the gates into the segmentation decoder favour the structure.
 
     Their ratio inside over outside lies above 1, and above that of the untrained network.
@@ -96,13 +99,14 @@ def gate_verdicts(rows: pd.DataFrame, sick: Mapping[str, str], *, real: bool) ->
     """
     import pandas as pd
 
-    found = []
+    found, short = [], _short(sick, sick_folds or {})
     for name, part in rows[rows["map"].str.startswith("gate/segmentation/")].groupby("map", sort=True):
         place = f"{part['dataset'].iloc[0]}/{part['task'].iloc[0]}"
         by = [part["fold"], part["patient"]]
         difference = (part["ratio"] - part["untrained"]).groupby(by).mean().dropna()
         above, _ = mean_interval((part["ratio"] - 1).groupby(by).mean().dropna().to_numpy())
-        reason = next((why for key, why in sick.items() if key.startswith(f"{place}/uagan") and "(" not in key), "")
+        own = (f"{place}/uagan", f"{place}/uagan/")
+        reason = next((why for key, why in short.items() if key == own[0] or key.startswith(own[1])), "")
         judged = _judged(difference, 1, reason, _seen(real, False), digits=3)
         if judged["verdict"].startswith("direction") and not above > 0:
             judged |= {"verdict": "cannot tell", "reason": "the ratio itself is not above 1"}
@@ -165,6 +169,14 @@ def _without(difference: pd.Series, folds: set[int]) -> str:
         return "none"
     low, high = mean_interval(kept)
     return f"{kept.mean():+.2f}, {low:+.2f} to {high:+.2f}, n {len(kept)}"
+
+
+def _short(sick: Mapping[str, str], folds: Mapping[str, set[int]]) -> dict[str, str]:
+    """`sick` for a table: where limits were broken, the folds alone; the page says above what was broken."""
+    return {
+        place: f"did not train in fold {', '.join(map(str, sorted(folds[place])))}" if place in folds else why
+        for place, why in sick.items()
+    }
 
 
 def _sick(claim: Claim, sick: Mapping[str, str]) -> str:
