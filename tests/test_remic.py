@@ -112,4 +112,4 @@ def test_remics_content_map_is_the_mean_of_its_channel_groups() -> None:
 def test_remics_critics_need_their_size() -> None:
     built("remic", size=32)
     with pytest.raises(LabError, match="needs slices of 64 pixels, these have 32"):
-        built("remic", size=32, critic_layers=4)
+        built("remic", size=32, scales=3)

@@ -1,4 +1,4 @@
-"""UAGAN's step: passes, who is updated, schedules, what each loss reaches, ablations, labels given and predicted."""
+"""UAGAN's step: passes, who is updated, schedules, what each loss reaches, ablations, labels, maps."""
 
 from __future__ import annotations
 
@@ -217,3 +217,12 @@ def test_change_is_counted_where_another_modality_was_wanted() -> None:
 def test_summed_maps_span_0_to_1_an_image() -> None:
     feature = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]], [[[5.0, 5.0]], [[5.0, 5.0]]]])
     assert summed(feature).tolist() == [[[[1.0, 0.0]]], [[[0.0, 0.0]]]]
+
+
+def test_maps_are_there_at_four_levels_in_both_directions() -> None:
+    wanted = {f"{kind}/{s}/{i}/{m}" for kind in ("gate", "passed", "features") for s in ("segmentation", "translation")
+              for i in range(4) for m in "AB"}  # fmt: skip
+    found = {name: set(built("uagan", **values).eval().maps(a_batch())) for name, values in UAGAN.ablations.items()}
+    assert set(built("uagan").eval().maps(a_batch())) == wanted == found["plane"] == found["trans"]
+    assert found["atten"] == {key for key in wanted if not key.startswith("gate/")}
+    assert found["fuse"] == {key for key in wanted if key.startswith("features/")}

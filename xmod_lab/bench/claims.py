@@ -1,38 +1,25 @@
-"""What CSA, UAGAN, UMMKD and TarGAN claim, as paired comparisons over patients, each with a verdict.
-
-A difference is method minus the other, by patient, mean over structures and seeds.
-
-"direction seen"  Student's 95 % interval of the mean excludes zero on the claimed side; "reproduced" instead on
-                  patients, where data and modality are the paper's
-"not seen"        it excludes zero on the other side
-"cannot tell"     it includes zero, or one of the two did not train, or there are five patients or fewer, with whom no
-                  signed-rank test reaches 0.05
-
-The interval is of the networks that were trained: with one seed it says nothing of another training. p_holm is the
-signed-rank p, corrected over the suite.
-"""
+"""What CSA, UAGAN, UMMKD and TarGAN claim, as comparisons of two systems; `bench.verdicts` answers them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from xmod_lab.bench.patients import MEAN, NAMES, SHARES, TRANSLATED, by_patient
-from xmod_lab.evaluate.scored import SCORER
-from xmod_lab.evaluate.statistics import ALPHA, holm, mean_interval, signed_rank, smallest_p
+from xmod_lab.bench.published import MEAN, TARGETS, csa_difference, targan_difference, uagan_difference
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+DISTANCES = ("hd", "hd95_max", "assd_pooled", "fd")
+"""metrics of which less is better"""
 HEART = {"LGE": "cardiac_mr", "bSSFP": "cardiac_mr", "CT": "whole_heart", "MR": "whole_heart"}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """`method` against `other` in `metric` on `modality`, of translators the target. sign: +1 if the paper says higher.
+    """`method` against `other` in `metric` on `modality`, of translators the target.
 
-    published: its difference, in points (per cent) or the metric's unit; None where the paper gives no number.
+    published: the paper's difference, in points (per cent) or the metric's unit; None where it says "better" without a
+    number, or of other data: higher, but lower where the metric is a distance.
     """
 
     key: str
@@ -40,48 +27,71 @@ class Claim:
     other: str
     modality: str
     metric: str = "dice"
-    sign: int = 1
     published: float | None = None
     dataset: str = "brain_tumour"
     task: str = "uagan"
     same_data: bool = True
     """whether data and modality are the paper's, up to phantoms: elsewhere nothing is reproduced"""
 
+    @property
+    def direction(self) -> int:
+        """+1 if the paper has `method` higher here, else -1. Its table decides, also where it contradicts the text, as
+        UAGAN's does on T1Gd."""
+        if self.published is None:
+            return -1 if self.metric in DISTANCES else 1
+        return int(math.copysign(1, self.published))
 
-def _over(key: str, method: str, other: str, published: Mapping[str, float | None], **more: Any) -> list[Claim]:
-    return [Claim(key, method, other, m, published=p, **more) for m, p in published.items()]
+
+def _brains(
+    key: str, method: str, others: Sequence[str], metrics: Sequence[str] = ("dice",), **more: Any
+) -> list[Claim]:
+    """UAGAN's Table 1 in its three modalities, or in those of `lgg`."""
+    modalities = ("T1Gd", "FLAIR") if more.get("dataset") == "lgg" else ("T1Gd", "FLAIR", "T2")
+    return [
+        Claim(key, method, other, m, metric, uagan_difference(method, other, m, metric), **more)
+        for other in others
+        for metric in metrics
+        for m in modalities
+    ]
 
 
-def _hearts(key: str, method: str, other: str, published: Mapping[str, float], sign: int = 1) -> list[Claim]:
-    return [Claim(key, method, other, m, "dice", sign, p, HEART[m], "joint") for m, p in published.items()]
+def _hearts(key: str, method: str, others: Sequence[str], metrics: Sequence[str] = ("dice",)) -> list[Claim]:
+    """CSA's Tables 1-3 in their four modalities."""
+    return [
+        Claim(key, method, other, m, metric, csa_difference(method, other, m, metric), data, "joint")
+        for other in others
+        for metric in metrics
+        for m, data in HEART.items()
+    ]
+
+
+def _livers(
+    key: str, method: str, others: Sequence[str], metric: str = "dice", targets: Sequence[str] = TARGETS
+) -> list[Claim]:
+    """TarGAN's Tables 1-3 in their three modalities, or the mean over them."""
+    return [
+        Claim(key, method, other, m, metric, targan_difference(method, other, m, metric), "abdomen", "liver")
+        for other in others
+        for m in targets
+    ]
 
 
 UAGAN = [
-    *_over("U1", "uagan", "unet_joint", {"FLAIR": 3.4, "T2": 3.5}),
-    *_over("U2", "uagan", "unet_individual", {"FLAIR": 1.3, "T2": 4.3}),
-    *_over("U2", "uagan", "unet_individual", {"T1Gd": -4.2}, sign=-1),
-    *_over("U3", "uagan", "unet_joint", {"T1Gd": 9.92, "FLAIR": 9.5, "T2": 10.4}, metric="precision"),
-    *_over("U3", "uagan", "unet_joint", {"T1Gd": -0.35, "FLAIR": -1.08, "T2": -0.99}, metric="assd_pooled", sign=-1),
-    *_over("U3", "uagan", "unet_joint", {"T1Gd": -7.24, "FLAIR": -3.8, "T2": -4.10}, metric="sensitivity", sign=-1),
-    *_over("U4", "uagan", "uagan (atten)", {"T1Gd": -0.26, "FLAIR": 0.17, "T2": 1.49}),
-    *_over("U4", "uagan", "uagan (trans)", {"T1Gd": 0.08, "FLAIR": 0.88, "T2": 0.56}),
-    *_over("U4", "uagan", "uagan (fuse)", {"T1Gd": -1.34, "FLAIR": 0.88, "T2": 1.22}),
-    *_over("U5", "unet_joint", "unet_individual", {"T1Gd": -4.0, "FLAIR": -2.1}, sign=-1),
-    *_over("U5", "unet_joint", "unet_individual", {"T2": 0.8}),
+    *_brains("U1", "uagan", ["unet_joint"]),
+    *_brains("U2", "uagan", ["unet_individual", "multi_v4"]),
+    *_brains("U3", "uagan", ["unet_joint"], ["precision", "assd_pooled", "sensitivity"]),
+    *_brains("U4", "uagan", ["uagan (atten)", "uagan (trans)", "uagan (fuse)"]),
+    *_brains("U5", "unet_joint", ["unet_individual"]),
 ]
-"""Differences of UAGAN's Table 1"""
 CSA = [
-    *_hearts("C1", "csa", "msbn", {"LGE": 1.94, "bSSFP": 0.30, "CT": 0.63, "MR": 0.23}),
-    *_hearts("C1", "csa", "affinity", {"LGE": 1.28, "bSSFP": 0.15, "CT": 0.69, "MR": 2.06}),
-    *_hearts("C2", "msbn", "fcn_joint", {"LGE": -0.21, "bSSFP": 0.63, "CT": 1.10, "MR": 2.43}),
-    *_hearts("C3", "affinity", "msbn", {"MR": -1.83}, sign=-1),
-    *_hearts("C5", "csa", "fcn_single", {"LGE": 1.98, "bSSFP": 1.03, "CT": 1.05, "MR": 1.23}),
-    *_hearts("C5", "msbn", "fcn_single", {"LGE": 0.04, "bSSFP": 0.73, "CT": 0.42, "MR": 1.00}),
-    *_hearts("K1", "ummkd", "msbn", {"LGE": 0.25, "bSSFP": 0.01, "CT": -0.74, "MR": -0.25}),
-    *_hearts("K1", "ummkd", "fcn_joint", {"LGE": 0.05, "bSSFP": 0.64, "CT": 0.36, "MR": 2.18}),
-    *_hearts("K1", "ummkd", "fcn_single", {"LGE": 0.30, "bSSFP": 0.74, "CT": -0.32, "MR": 0.75}),
+    *_hearts("C0", "csa", ["ummkd", "fcn_joint"]),
+    *_hearts("C1", "csa", ["msbn", "affinity"], ["dice", "hd"]),
+    *_hearts("C2", "msbn", ["fcn_joint"]),
+    *_hearts("C3", "affinity", ["msbn"]),
+    *_hearts("C5", "csa", ["fcn_single"]),
+    *_hearts("C5", "msbn", ["fcn_single"]),
+    *_hearts("K1", "ummkd", ["msbn", "fcn_joint", "fcn_single"]),
 ]
-"""Differences of CSA's Tables 1-3, mean over structures; K1's are CSA's own runs of UMMKD"""
 CSA_ABLATIONS = [
     Claim(key, "csa", f"csa ({name})", m, dataset="cardiac_mr", task="joint")
     for key, names in (("literal", ("literal",)), ("C4", ("far", "late")))
@@ -94,164 +104,51 @@ CSA_ABLATIONS = [
     for m in ("LGE", "bSSFP")
 ]
 REAL = [
-    *_over("U1", "uagan", "unet_joint", {"FLAIR": 3.4}, dataset="lgg"),
-    *_over("U2", "uagan", "unet_individual", {"FLAIR": 1.3}, dataset="lgg"),
-    *_over("U2", "uagan", "unet_individual", {"T1Gd": -4.2}, sign=-1, dataset="lgg"),
-    *_over("U3", "uagan", "unet_joint", {"T1Gd": 9.92, "FLAIR": 9.5}, metric="precision", dataset="lgg"),
-    *_over("U3", "uagan", "unet_joint", {"T1Gd": -0.35, "FLAIR": -1.08}, metric="assd_pooled", sign=-1, dataset="lgg"),
-    *_over("U3", "uagan", "unet_joint", {"T1Gd": -7.24, "FLAIR": -3.8}, metric="sensitivity", sign=-1, dataset="lgg"),
-    *_over("C1", "csa", "msbn", dict.fromkeys(("FLAIR", "T1", "T1Gd")), dataset="lgg", same_data=False),
-    *_over("C2", "msbn", "fcn_joint", dict.fromkeys(("FLAIR", "T1", "T1Gd")), dataset="lgg", same_data=False),
+    *_brains("U1", "uagan", ["unet_joint"], dataset="lgg", same_data=False),
+    *_brains("U2", "uagan", ["unet_individual", "multi_v4"], dataset="lgg", same_data=False),
+    *_brains(
+        "U3", "uagan", ["unet_joint"], ["precision", "assd_pooled", "sensitivity"], dataset="lgg", same_data=False
+    ),
+    *_brains("U5", "unet_joint", ["unet_individual"], dataset="lgg", same_data=False),
+    *[Claim("C1", "csa", "msbn", m, dataset="lgg", same_data=False) for m in ("FLAIR", "T1", "T1Gd")],
+    *[Claim("C2", "msbn", "fcn_joint", m, dataset="lgg", same_data=False) for m in ("FLAIR", "T1", "T1Gd")],
 ]
-LIVER: dict[str, Any] = {"dataset": "abdomen", "task": "liver"}
 TRANSLATION = [
-    *_over("T1", "targan", "stargan", {"CT": 14.24, "T1w": 36.56, "T2w": 27.46}, metric="s_score", **LIVER),
-    *_over("T1", "targan", "csgan", {"CT": 0.41, "T1w": 20.12, "T2w": 0.54}, metric="s_score", **LIVER),
-    *_over("T1", "targan", "remic", {"CT": 6.10, "T1w": 33.79, "T2w": 0.05}, metric="s_score", **LIVER),
-    *_over("T2", "targan", "stargan", {"CT": -0.0070, "T1w": -0.0194, "T2w": -0.0184}, metric="fd", sign=-1, **LIVER),
-    *_over("T2", "targan", "csgan", {"CT": -0.0066, "T1w": -0.0411, "T2w": -0.2388}, metric="fd", sign=-1, **LIVER),
-    *_over("T2", "targan", "remic", {"CT": -0.0494, "T1w": -0.0166, "T2w": -0.3494}, metric="fd", sign=-1, **LIVER),
-    *_over("T3", "targan", "targan (C)", {MEAN: 13.15}, metric="s_score", **LIVER),
-    *_over("T3", "targan", "targan (S)", {MEAN: 1.53}, metric="s_score", **LIVER),
-    *_over("T3", "targan", "targan (STC)", {MEAN: 19.80}, metric="s_score", **LIVER),
-    *_over("T3", "targan (S)", "targan (C)", {MEAN: 11.62}, metric="s_score", **LIVER),
-    *_over("T4", "enriched (targan)", "single", {"CT": 0.77, "T1w": 0.49, "T2w": 1.70}, **LIVER),
-    *_over("T4", "enriched (stargan)", "single", {"T1w": -0.82, "T2w": -2.86}, sign=-1, **LIVER),
-    *_over("T5", "targan (untraceable, S)", "targan (S)", {MEAN: None}, metric="s_score", **LIVER),
+    *_livers("T1", "targan", ["stargan", "csgan", "remic"], "s_score"),
+    *_livers("T2", "targan", ["stargan", "csgan", "remic"], "fd"),
+    *_livers("T3", "targan", ["targan (C)", "targan (S)", "targan (STC)"], "s_score", [MEAN]),
+    *_livers("T3", "targan (S)", ["targan (C)"], "s_score", [MEAN]),
+    *_livers("T4", "enriched (targan)", ["single"]),
+    *_livers("T4", "enriched (stargan)", ["single"]),
+    Claim("T5", "targan (untraceable, S)", "targan (S)", MEAN, "s_score", dataset="abdomen", task="liver"),
 ]
-"""Differences of TarGAN's Tables 1 (T1, T2), 3 (T3) and 2 (T4). Its distances are of another extractor's features: the
-directions compare, the sizes do not. T5: without shape controller the untraceable term deforms"""
 TRANSLATION_REAL = [
-    claim
-    for key, metric, sign in (("T1", "s_score", 1), ("T2", "fd", -1))
-    for claim in _over(key, "targan", "stargan", dict.fromkeys(("FLAIR", "T1", "T1Gd")), metric=metric, sign=sign,
-                       dataset="lgg", same_data=False)
+    Claim(key, "targan", "stargan", m, metric, dataset="lgg", same_data=False)
+    for key, metric in (("T1", "s_score"), ("T2", "fd"))
+    for m in ("FLAIR", "T1", "T1Gd")
 ]
+SAYS = {
+    "U1": "UAGAN above Joint in Dice, not on T1Gd",
+    "U2": "UAGAN above Individual and Multi-V4 on FLAIR and T2, below on T1Gd",
+    "U3": "UAGAN above Joint in precision and ASSD, below in sensitivity",
+    "U4": "UAGAN above its ablations, below two of them on T1Gd",
+    "U5": "Joint below Individual on T1Gd and FLAIR, above on T2",
+    "U6": "the gates into the segmentation decoder favour the tumour",
+    "C0": "CSA above UMMKD and one network for all",
+    "C1": "CSA above MSBN and above affinity without classes, in Dice and Hausdorff distance",
+    "C2": "MSBN above one network for all, not on LGE",
+    "C3": "affinity without classes below MSBN on CT and MR",
+    "C4": "CSA between near layers above far and late ones",
+    "C5": "training together, with MSBN or CSA, above a network a modality",
+    "K1": "UMMKD against MSBN, one network for all and one a modality, as CSA's tables have it",
+    "literal": "CSA as recommended above its equations as printed",
+    "T1": "TarGAN above StarGAN, CSGAN and ReMIC in S-score",
+    "T2": "TarGAN closer to real images than StarGAN, CSGAN and ReMIC, by the Fréchet distance",
+    "T3": "TarGAN above itself without crossing loss, shape controller or all three parts; the first costs more",
+    "T4": "segmenters of images that TarGAN enriched above those of one image; StarGAN's below, above on CT",
+    "T5": "without shape controller the untraceable term deforms: the S-score is higher without it",
+}
+"""by key: what is claimed, in a line"""
 CLAIMS = {"uagan": UAGAN, "csa": CSA, "csa-ablations": CSA_ABLATIONS, "joint-real": REAL,
           "translation": TRANSLATION, "translation-real": TRANSLATION_REAL}
 """by grid (`bench.suites`), the profile left off"""
-
-
-def untrained(rows: pd.DataFrame, problems: Mapping[str, str]) -> dict[str, str]:
-    """Systems that do not count as trained and why, as ``dataset/task/system`` or, in one modality alone,
-    ``dataset/task/system/modality`` -> reason; as a translator ``dataset/task/system/to modality``.
-
-    Trained: no health limit broken in any run (`problems`, keyed alike), and the interval of the gain over the trivial
-    answer lies above zero. A segmenter's gain is in Dice over the better of all background (0) and all foreground
-    (`everything`), a translator's in S-score over the untranslated image, both in the modality of the claim; its
-    scorer must have trained there as well.
-    """
-    found = dict(problems)
-    values = by_patient(rows)
-    for value, trivial, to, what in (
-        ("dice", "everything", "", "a trivial answer"),
-        ("s_score", "untranslated", "to ", "the untranslated image"),
-    ):
-        if value not in values:
-            continue
-        given = values[values[value].notna()]
-        for (key, task, system, modality), part in given.groupby(["dataset", "task", "system", "modality"]):
-            if not mean_interval((part[value] - part[trivial]).to_numpy())[0] > 0:
-                found[f"{key}/{task}/{system}/{to}{modality}"] = f"{to or 'in '}{modality} no better than {what}"
-    return found
-
-
-def verdicts(claims: Iterable[Claim], rows: pd.DataFrame, sick: Mapping[str, str], *, real: bool) -> pd.DataFrame:
-    """One row a claim that `rows` (`patient_rows`) can answer: n patients, difference, interval, verdict and reason.
-
-    sick: what `untrained` gives. Shares and their differences are in per cent.
-    """
-    import pandas as pd
-
-    values = by_patient(rows)
-    found = []
-    for claim in claims:
-        here = values[(values["dataset"] == claim.dataset) & (values["task"] == claim.task)]
-        here = here[here["modality"] == claim.modality]
-        wide = here.pivot_table(index=["fold", "patient"], columns="system", values=claim.metric)
-        line = {
-            "claim": claim.key,
-            "data set": f"{claim.dataset}/{claim.task}",
-            "tested on": claim.modality,
-            "metric": NAMES.get(claim.metric, claim.metric),
-            "comparison": f"{claim.method} - {claim.other}",
-            "published": "" if claim.published is None else f"{claim.published:+g}",
-        }
-        if absent := [s for s in (claim.method, claim.other) if s not in wide]:
-            found.append(line | {"n": 0, "difference": "", "interval": "", "verdict": "not run", "reason": absent[0]})
-            continue
-        scale = 100 if claim.metric in SHARES else 1
-        form = "+.3g" if claim.metric in TRANSLATED and scale == 1 else "+.2f"
-        difference = ((wide[claim.method] - wide[claim.other]) * scale).dropna().to_numpy()
-        low, high = mean_interval(difference)
-        reason = _sick(claim, sick)
-        if not reason and smallest_p(len(difference)) >= ALPHA:
-            reason = f"{len(difference)} patients are too few"
-        found.append(
-            line
-            | {
-                "n": len(difference),
-                "difference": f"{difference.mean():{form}}",
-                "interval": f"{low:{form}} to {high:{form}}",
-            }
-            | {"p_holm": signed_rank(difference)[0]}
-            | {"verdict": _verdict(claim.sign, low, high, reason, real and claim.same_data), "reason": reason}
-        )
-    table = pd.DataFrame(found)
-    if "p_holm" in table:
-        table["p_holm"] = [f"{p:.2g}" if p == p else "" for p in holm(table["p_holm"].to_numpy(dtype=float))]
-    return table
-
-
-def gate_verdicts(rows: pd.DataFrame, sick: Mapping[str, str], *, real: bool) -> pd.DataFrame:
-    """U6: the gates into the segmentation decoder favour the structure.
-
-    Their ratio inside over outside lies above 1, and above that of the untrained network.
-
-    rows: `patients.gate_rows`. One line a level: difference of the ratios inside over outside, mean over modalities and
-    seeds, by patient.
-    """
-    import pandas as pd
-
-    found = []
-    for name, part in rows[rows["map"].str.startswith("gate/segmentation/")].groupby("map", sort=True):
-        place = f"{part['dataset'].iloc[0]}/{part['task'].iloc[0]}"
-        difference = (part["ratio"] - part["untrained"]).groupby([part["fold"], part["patient"]]).mean().dropna()
-        low, high = mean_interval(difference.to_numpy())
-        excess = (part["ratio"] - 1).groupby([part["fold"], part["patient"]]).mean().dropna()
-        above, _ = mean_interval(excess.to_numpy())
-        reason = sick.get(f"{place}/uagan", "")
-        if not reason and smallest_p(len(difference)) >= ALPHA:
-            reason = f"{len(difference)} patients are too few"
-        if not reason and low > 0 and not above > 0:
-            reason = "the ratio itself is not above 1"
-        found.append({
-            "claim": "U6", "data set": place, "tested on": "all", "metric": "gate inside / outside",
-            "comparison": f"level {str(name)[-1]} - untrained", "published": "", "p_holm": "", "n": len(difference),
-            "difference": f"{difference.mean():+.3f}", "interval": f"{low:+.3f} to {high:+.3f}",
-            "verdict": _verdict(1, low, high, reason, real), "reason": reason,
-        })
-    return pd.DataFrame(found)
-
-
-def _sick(claim: Claim, sick: Mapping[str, str]) -> str:
-    """Why one of the claim's two systems, or the scorer of translators, does not count as trained, or an empty text."""
-    translated = claim.metric in TRANSLATED
-    place = f"{claim.dataset}/{claim.task}"
-    for system in (claim.method, claim.other):
-        where = f"to {claim.modality}" if translated else claim.modality
-        for key in (f"{place}/{system}", f"{place}/{system}/{where}"):
-            if key in sick:
-                return f"{system}: {sick[key]}"
-    judge = f"{place}/{SCORER}"
-    for key, reason in sick.items() if translated else ():
-        if key in (judge, f"{judge}/{claim.modality}") or (claim.modality == MEAN and key.startswith(f"{judge}/")):
-            return f"the scorer: {reason}"
-    return ""
-
-
-def _verdict(sign: int, low: float, high: float, reason: str, real: bool) -> str:
-    seen = "reproduced" if real else "direction seen"
-    if reason or not (low > 0 or high < 0):
-        return "cannot tell"
-    return seen if (low > 0) == (sign > 0) else "not seen"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xmod_lab.bench.claims import CLAIMS, gate_verdicts, untrained, verdicts
+from xmod_lab.bench.claims import CLAIMS, SAYS
 from xmod_lab.bench.patients import EXTRACTOR, paper_table, system
 from xmod_lab.bench.suites import suite
-from xmod_lab.bench.translators import recorded_tables
+from xmod_lab.bench.translators import Shown, recorded_tables
+from xmod_lab.bench.verdicts import gate_verdicts, untrained, verdicts
 from xmod_lab.errors import LabError
 from xmod_lab.files import read_json
 
@@ -50,18 +51,21 @@ def recorded(name: str, folder: Path) -> Recorded:
     """Read the suite `name` from `folder`. Raises LabError if it was not recorded there."""
     import pandas as pd
 
+    from xmod_lab.data.manifest import dataset
+
     path = folder / f"{name}-patients.csv"
     if not path.is_file():
         raise LabError(f"suite {name!r} is not recorded", where=folder, mend=f"xmod-lab bench run --suite {name}")
     rows = pd.read_csv(path, dtype={"patient": str})
-    real = set(rows["dataset"]) == {"lgg"}
-    sick = untrained(rows, problems_by_system(name, read_json(folder / f"{name}.json")["problems"]))
-    claims = verdicts(CLAIMS[grid_of(name)], rows, sick, real=real)
+    real = all(dataset(str(key)).access != "phantom" for key in rows["dataset"].unique())
+    texts, folds = problems_by_system(name, read_json(folder / f"{name}.json")["problems"])
+    sick = untrained(rows, texts)
+    claims = verdicts(CLAIMS[grid_of(name)], rows, sick, real=real, sick_folds=folds)
     distances = folder / f"{name}-distances.csv"
     gates = folder / f"{name}-gates.csv"
     if gates.is_file():
         read = pd.read_csv(gates, dtype={"patient": str})
-        claims = pd.concat([claims, gate_verdicts(read, sick, real=real)], ignore_index=True)
+        claims = pd.concat([claims, gate_verdicts(read, sick, real=real, sick_folds=folds)], ignore_index=True)
     return Recorded(rows, pd.read_csv(distances) if distances.is_file() else pd.DataFrame(), sick, claims, real)
 
 
@@ -74,8 +78,9 @@ def page(name: str, folder: Path) -> str:
     parts = [f"# {name}", _preamble(rows, facts, real)]
     for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
         parts.append(f"## {key} / {task}")
-        found = recorded_tables(part, distances) if "s_score" in part else tables(part)
-        parts += [f"{title}\n\n{to_markdown(table)}" for title, table in found]
+        for shown in recorded_tables(part, distances) if "s_score" in part else tables(part):
+            marks = [_marked(f"{key}/{task}/{one}", sick, shown.translators) for one in shown.table["system"]]
+            parts.append(f"{shown.title}\n\n{to_markdown(shown.table.assign(system=marks))}")
     parts.append("## Did they train?\n\n" + _trained(sick))
     parts.append("## Claims\n\n" + to_markdown(claims.fillna("")))
     return "\n\n".join(parts) + "\n"
@@ -87,19 +92,20 @@ def verdict_counts(name: str, folder: Path) -> str:
 
     claims = recorded(name, folder).claims
     counts = claims.groupby("claim")["verdict"].value_counts().unstack(fill_value=0)
+    counts.insert(0, "what it says", counts.index.map(SAYS))
     return to_markdown(counts.reset_index().rename_axis(None, axis=1))
 
 
-def tables(part: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def tables(part: pd.DataFrame) -> list[Shown]:
     """The paper's tables of one data set and task, each with its title: CSA's by structure, UAGAN's by modality."""
     if part["structure"].nunique() == 1:
-        folds = part["dataset"].iloc[0] != "lgg" and part["fold"].nunique() > 1
+        folds = _disjoint(part) and part["fold"].nunique() > 1
         over = "fold" if folds else "patient"
         what = "data sets" if folds else "patients"
         title = f"Dice, precision, sensitivity and specificity in %, ASSD; mean ± sd over {what}"
-        return [(title, paper_table(part, UAGAN_TABLE, over=over))]
+        return [Shown(title, paper_table(part, UAGAN_TABLE, over=over))]
     return [
-        (
+        Shown(
             f"{m}: Dice in %, Hausdorff distance; mean ± sd over patients",
             paper_table(rows, CSA_TABLE, columns="structure"),
         )
@@ -107,31 +113,61 @@ def tables(part: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     ]
 
 
-def problems_by_system(name: str, problems: dict[str, str]) -> dict[str, str]:
-    """Recorded problems of runs, keyed by ``dataset/task/system`` with the fold and seed in the text."""
-    found: dict[str, str] = {}
+def _disjoint(part: pd.DataFrame) -> bool:
+    """Whether the folds of one data set and task are data sets of their own."""
+    from xmod_lab.data.manifest import dataset
+
+    return dataset(str(part["dataset"].iloc[0])).task(str(part["task"].iloc[0])).split.disjoint
+
+
+def problems_by_system(name: str, problems: dict[str, str]) -> tuple[dict[str, str], dict[str, set[int]]]:
+    """Recorded problems of runs by ``dataset/task/system``: in words with fold and seed, and the folds alone."""
+    texts: dict[str, list[str]] = {}
+    folds: dict[str, set[int]] = {}
     for spec in suite(name):
         if text := problems.get(str(spec)):
             place = f"{spec.dataset}/{spec.task_name}/{system(spec)}"
-            found[place] = "; ".join(
-                filter(None, [found.get(place, ""), f"fold {spec.fold}, seed {spec.seed}: {text}"])
-            )
-    return found
+            texts.setdefault(place, []).append(f"fold {spec.fold}, seed {spec.seed}: {text}")
+            folds.setdefault(place, set()).add(spec.fold)
+    return {place: "; ".join(found) for place, found in texts.items()}, folds
+
+
+def _marked(place: str, sick: dict[str, str], translator: bool) -> str:
+    """The system's name, with a dagger if it does not count as trained, in one modality at least; as a `translator` or
+    as a segmenter, for it may be both."""
+    name = place.split("/", 2)[2]
+    parts = [key.removeprefix(f"{place}/") for key in sick if key.startswith(f"{place}/")]
+    return f"{name} †" if place in sick or any(part.startswith("to ") == translator for part in parts) else name
 
 
 def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:
-    seeds, folds = rows["seed"].nunique(), rows["fold"].nunique()
+    from xmod_lab.data.manifest import dataset
+
+    seeds = rows["seed"].nunique()
+    folds = {
+        f"{key}/{task}": part["fold"].nunique() for (key, task), part in rows.groupby(["dataset", "task"], sort=False)
+    }
+    shape = ", ".join(f"{place} in {n} fold{'s' * (n > 1)}" for place, n in folds.items())
+    units = " and ".join(dict.fromkeys(dataset(str(key)).unit for key in rows["dataset"].unique()))
     what = "Real patients." if real else "Phantoms: a direction may be seen here, nothing is reproduced."
+    loss = (
+        "U-Nets and UAGAN are trained with cross-entropy that weighs foreground 0.98, without Dice, as in UAGAN's "
+        "code (of the U-Nets each modality's mean is taken, of UAGAN the whole batch's): they call too much tumour, "
+        "and do not compare with networks that had Dice in the loss, or other splits. "
+    )
     once = "With one seed all this is of the networks that were trained, not of another training."
     return (
-        f"{what} {facts['runs']} runs, {seeds} seed{'s' * (seeds > 1)}, {folds} fold{'s' * (folds > 1)}, "
-        f"{facts['training_seconds']} s of training in all. Distances in {'voxels' if real else 'mm'}; a structure "
-        "that is missed costs the diagonal of its volume (`missed`: mean count). sd with n - 1.\n\n"
+        f"{what} {facts['runs']} runs, {seeds} seed{'s' * (seeds > 1)}; {shape}. {facts['training_seconds']} s of "
+        f"training in all; systems have the same number of steps, not of seconds. "
+        f"{loss if (rows['method'] == 'uagan').any() else ''}Distances in {units}; a structure that only one of mask "
+        "and truth holds costs the diagonal of its volume (`missed`: their mean count). † did not train by the limits "
+        "below, in one fold at least; no claim rests on it. sd with n - 1.\n\n"
         "A claim is a paired difference over patients with Student's 95 % interval. It decides if the interval "
-        "excludes zero, there are six patients or more, and both systems trained: in the modality tested they beat "
-        f"both trivial answers, all background and all foreground, and they break no limit of "
-        f"`{HEALTH}` in any run. One comparison in twenty decides by chance alone; "
-        f"p_holm is the signed-rank p corrected over this page. {once if seeds == 1 else ''}"
+        "excludes zero on data of six patients or more, the mean has one sign in all folds, and both systems trained: "
+        "in the modality tested they beat both trivial answers, all background and all foreground (on the slices that "
+        f"networks see), and they break no limit of `{HEALTH}` in any run. `p` is the signed-rank test's; one "
+        "comparison in twenty decides by chance alone, and `p_holm` corrects for that within a claim. `healthy folds` "
+        f"has the difference without folds that broke a limit: it is no verdict. {once if seeds == 1 else ''}"
     ).rstrip() + (f"\n\n{TRANSLATORS}" if "s_score" in rows else "")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from xmod_lab.bench.published import MEAN
 from xmod_lab.bench.suites import WEIGHTED, suite
 from xmod_lab.evaluate.translators import UNTRANSLATED
 from xmod_lab.methods import METHODS
@@ -28,8 +29,6 @@ SHARES = ("dice", "precision", "sensitivity", "specificity", "s_score")
 """0 to 1, shown in per cent"""
 EXTRACTOR = "random encoder"
 """whose Fréchet distance is `fd`: it sees contrast, which the scorer's instance-normalised features do not"""
-MEAN = "mean"
-"""as a modality: the mean over targets"""
 NAMES = {"dice": "Dice", "ravd": "RAVD", "hd": "HD", "hd95_max": "HD95", "assd_pooled": "ASSD", "missing": "missed",
          "s_score": "S-score", "fd": f"FD[{EXTRACTOR}]", "mae": "MAE"}
 RUN = ("dataset", "task", "method", "variant", "system", "fold", "seed")

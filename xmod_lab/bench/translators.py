@@ -6,9 +6,10 @@ Of runs with their scores (`evaluate.scored`), or of a recorded suite from its f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from xmod_lab.bench.patients import ERRORS, MEAN, PLAIN, TRANSLATED, paper_table, system
+from xmod_lab.bench.patients import ERRORS, PLAIN, TRANSLATED, paper_table, system
+from xmod_lab.bench.published import MEAN
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.distances import OVER_SOURCES, REAL
 from xmod_lab.evaluate.scored import SCORER, Scored
@@ -21,6 +22,15 @@ FLOOR = "real against real"
 """row of the Fréchet distance of two random halves of the real images: no smaller value can be told from it"""
 ERROR_COLUMNS = {"mae": "MAE", "ssim": "SSIM", "psnr": "PSNR"}
 AREAS = {"": "", "_area": " target area"}
+
+
+class Shown(NamedTuple):
+    """A table of a page, with its title."""
+
+    title: str
+    table: pd.DataFrame
+    translators: bool = False
+    """whether its systems are there as translators: one that segments as well may have learned one of the two"""
 
 
 def rows_of(scored: Sequence[Scored], table: str) -> pd.DataFrame:
@@ -109,8 +119,8 @@ def error_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict({s: cells[s] for s in order}, orient="index").rename_axis("system").reset_index()
 
 
-def recorded_tables(rows: pd.DataFrame, distances: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """TarGAN's tables of one data set and task, each with its title, from recorded rows: `patients.patient_rows` with
+def recorded_tables(rows: pd.DataFrame, distances: pd.DataFrame) -> list[Shown]:
+    """TarGAN's tables of one data set and task, from recorded rows: `patients.patient_rows` with
     `patients.translator_rows` below them, and `rows_of` the distances.
 
     Ablations of TarGAN are in Table 3 alone, on the folds that they have; the scorer's Dice is the upper anchor.
@@ -118,24 +128,31 @@ def recorded_tables(rows: pd.DataFrame, distances: pd.DataFrame) -> list[tuple[s
     made, judged = rows[rows["s_score"].notna()], rows[rows["system"] == SCORER]
     parted = made["system"].str.startswith("targan (")
     parts = [
-        ("Table 1: S-score in %, mean ± sd over patients; Fréchet (FD) and kernel distance (KD) by extractor",
-         score_table(_dices(made[~parted], judged), distances[~distances["system"].str.startswith("targan (")])),
+        Shown(
+            "Table 1: S-score in %, mean ± sd over patients; Fréchet (FD) and kernel distance (KD) by extractor",
+            score_table(_dices(made[~parted], judged), distances[~distances["system"].str.startswith("targan (")]),
+            translators=True,
+        )
     ]
     if "mae" in made:
         known = made[~parted].rename(columns={"modality": "target"})
         plain = known.drop(columns=list(TRANSLATED)).rename(columns={PLAIN[name]: name for name in ERRORS})
-        parts.append(("Errors against the truth on images in [0, 1], mean ± sd over patients",
-                      error_table(_stacked(known, plain.assign(system=UNTRANSLATED)))))
+        errors = error_table(_stacked(known, plain.assign(system=UNTRANSLATED)))
+        title = "Errors against the truth on images in [0, 1], mean ± sd over patients"
+        parts.append(Shown(title, errors, translators=True))
     segmented = rows[rows["dice"].notna() & (rows["system"] != SCORER)]
     if len(segmented):
-        parts.append(("Table 2: Dice and RAVD in %, mean ± sd over patients",
-                      paper_table(segmented, ("dice", "ravd", "missing"))))
+        table = paper_table(segmented, ("dice", "ravd", "missing"))
+        parts.append(Shown("Table 2: Dice and RAVD in %, mean ± sd over patients", table))
     if parted.any():
         tested = made[made["method"].eq("targan") & made["fold"].isin(made.loc[parted, "fold"])]
-        parts.append(("Table 3: S-score in % without S (shape controller), T (target stream), C (crossing loss) or the "
-                      "untraceable term, mean ± sd over patients",
-                      score_table(_dices(tested, judged[judged["fold"].isin(tested["fold"])]), distances.head(0))))
-    return [(title, table.fillna("")) for title, table in parts]
+        table = score_table(_dices(tested, judged[judged["fold"].isin(tested["fold"])]), distances.head(0))
+        title = (
+            "Table 3: S-score in % without S (shape controller), T (target stream), C (crossing loss) or the "
+            "untraceable term, mean ± sd over patients"
+        )
+        parts.append(Shown(title, table, translators=True))
+    return [shown._replace(table=shown.table.fillna("")) for shown in parts]
 
 
 def _dices(made: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ nothing, as in the comparison of TarGAN's paper: six generators, six critics and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
@@ -197,7 +198,7 @@ class CSGAN(Method):
         """
         index_of(modality, self.problem.labelled)
         logs = [self.networks[f"{s}->{t}"](image).float().log_softmax(1) for s, t in self.translations if t == modality]
-        return torch.stack(logs).logsumexp(0) - torch.log(torch.tensor(float(len(logs))))
+        return torch.stack(logs).logsumexp(0) - math.log(len(logs))
 
     @torch.no_grad()
     def maps(self, batch: Batch) -> dict[str, Map]:

@@ -44,7 +44,7 @@ class StarGANConfig:
 
     width: int = 16
     rate: float = 1e-3
-    critic_rate: float = 5e-4
+    critic_rate: float = 1e-3
     beta1: float = 0.5
     n_critic: int = 5
     blocks: int = 6

@@ -48,7 +48,7 @@ class UNetConfig:
 
 
 class UNetBaseline(Method):
-    """Supervised U-Net(s): minimise soft Dice + cross-entropy on every labelled modality, mean over modalities."""
+    """Supervised U-Net(s): soft Dice (unless dice=False) + cross-entropy of every labelled modality, mean over them."""
 
     Config: ClassVar[type] = UNetConfig
     config: UNetConfig

@@ -40,13 +40,6 @@ class StarCritic(nn.Module):
         return self.patches(h), torch.flatten(self.modality(h), 1)
 
 
-def he_weights(module: nn.Module, slope: float) -> None:
-    """Weights of all convolutions as in He et al. 2015, for leaky ReLU of `slope`; heads behind them included."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, a=slope, nonlinearity="leaky_relu")
-
-
 class PatchCritic(nn.Module):
     """Scores of overlapping patches, (b, c, h, w) -> (b, 1, u, v), unbounded (PatchGAN; Isola et al. 2017).
 
@@ -90,7 +83,9 @@ class MultiScaleCritic(nn.Module):
                 c = width * 2**i
             self.critics.append(nn.Sequential(*parts, nn.Conv2d(c, 1, 1)))
         self.halve = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
-        he_weights(self, 0.2)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, a=0.2, nonlinearity="leaky_relu")
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         found = []

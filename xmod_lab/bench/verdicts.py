@@ -1,0 +1,207 @@
+"""Paired comparisons over patients, each with a verdict.
+
+A difference is method minus the other, by patient, mean over structures and seeds.
+
+"direction seen"  Student's 95 % interval of the mean excludes zero on the side of the published difference. On patients
+                  it is "direction seen on patients", or "reproduced" where data and modality are the paper's
+"not seen"        it excludes zero on the other side
+"cannot tell"     it includes zero; or one of the two systems, or the scorer of translators, did not train; or the mean
+                  has another sign in another fold, whose networks were trained on other patients; or there are five
+                  patients or fewer, with whom no signed-rank test reaches 0.05
+
+The interval is of the networks that were trained: with one seed it says nothing of another training. Health limits were
+fixed before the first recorded run; that a system must beat the trivial answers, and that folds must agree, was added
+later, and can only turn a verdict into "cannot tell".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from xmod_lab.bench.claims import Claim
+from xmod_lab.bench.patients import NAMES, SHARES, TRANSLATED, by_patient
+from xmod_lab.bench.published import MEAN
+from xmod_lab.evaluate.scored import SCORER
+from xmod_lab.evaluate.statistics import ALPHA, holm, mean_interval, signed_rank, smallest_p
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def untrained(rows: pd.DataFrame, problems: Mapping[str, str]) -> dict[str, str]:
+    """Systems that do not count as trained and why, as ``dataset/task/system`` or, in one modality alone,
+    ``dataset/task/system/modality`` -> reason; as a translator ``dataset/task/system/to modality``.
+
+    Trained: no health limit broken in any run (`problems`, keyed alike), and the interval of the gain over the trivial
+    answer lies above zero. A segmenter's gain is in Dice over the better of all background (0) and all foreground
+    (`everything`), a translator's in S-score over the untranslated image.
+    """
+    found, values = dict(problems), by_patient(rows)
+    for value, trivial, to, what in (
+        ("dice", "everything", "", "a trivial answer"),
+        ("s_score", "untranslated", "to ", "the untranslated image"),
+    ):
+        given = values[values[value].notna()] if value in values else values.head(0)
+        for (key, task, system, modality), part in given.groupby(["dataset", "task", "system", "modality"]):
+            if not mean_interval((part[value] - part[trivial]).to_numpy())[0] > 0:
+                found[f"{key}/{task}/{system}/{to}{modality}"] = f"{to or 'in '}{modality} no better than {what}"
+    return found
+
+
+def verdicts(
+    claims: Iterable[Claim],
+    rows: pd.DataFrame,
+    sick: Mapping[str, str],
+    *,
+    real: bool,
+    sick_folds: Mapping[str, set[int]] | None = None,
+) -> pd.DataFrame:
+    """One row a claim that `rows` (`patient_rows`) can answer: n patients, difference, interval, verdict and reason.
+
+    sick: what `untrained` gives. sick_folds: ``dataset/task/system`` -> folds that broke a limit; "healthy folds" then
+    holds the difference without them, which is no verdict. Shares are in per cent. p is the signed-rank test's, p_holm
+    corrected within the rows of a claim.
+    """
+    import pandas as pd
+
+    values, found, folds = by_patient(rows), [], sick_folds or {}
+    short = _short(sick, folds)
+    for claim in claims:
+        here = values[(values["dataset"] == claim.dataset) & (values["task"] == claim.task)]
+        here = here[here["modality"] == claim.modality]
+        wide = here.pivot_table(index=["fold", "patient"], columns="system", values=claim.metric)
+        line = {
+            "claim": claim.key,
+            "data set": f"{claim.dataset}/{claim.task}",
+            "tested on": claim.modality,
+            "metric": NAMES.get(claim.metric, claim.metric),
+            "comparison": f"{claim.method} - {claim.other}",
+            "published": "" if claim.published is None else f"{claim.published:+g}",
+        }
+        if absent := [s for s in (claim.method, claim.other) if s not in wide]:
+            found.append(line | {"n": 0, "difference": "", "interval": "", "verdict": "not run", "reason": absent[0]})
+            continue
+        scale = 100 if claim.metric in SHARES else 1
+        form = "+.3g" if claim.metric in TRANSLATED and scale == 1 else "+.2f"
+        difference = ((wide[claim.method] - wide[claim.other]) * scale).dropna()
+        seen = _seen(real, claim.same_data)
+        judged = _judged(difference, claim.direction, _sick(claim, short), seen, form)
+        asked = (claim.method, claim.other, *[SCORER] * (claim.metric in TRANSLATED))
+        out = set().union(*(folds.get(f"{claim.dataset}/{claim.task}/{s}", set()) for s in asked))
+        found.append(line | judged | {"healthy folds": _without(difference, out, form) if out else ""})
+    return _corrected(pd.DataFrame(found))
+
+
+def gate_verdicts(
+    rows: pd.DataFrame, sick: Mapping[str, str], *, real: bool, sick_folds: Mapping[str, set[int]] | None = None
+) -> pd.DataFrame:
+    """U6: the gates into the segmentation decoder favour the structure.
+
+    Their ratio inside over outside lies above 1, and above that of the untrained network.
+
+    rows: `patients.gate_rows`. One line a level: difference of the ratios inside over outside, mean over modalities and
+    seeds, by patient.
+    """
+    import pandas as pd
+
+    found, short = [], _short(sick, sick_folds or {})
+    for name, part in rows[rows["map"].str.startswith("gate/segmentation/")].groupby("map", sort=True):
+        place = f"{part['dataset'].iloc[0]}/{part['task'].iloc[0]}"
+        by = [part["fold"], part["patient"]]
+        difference = (part["ratio"] - part["untrained"]).groupby(by).mean().dropna()
+        above, _ = mean_interval((part["ratio"] - 1).groupby(by).mean().dropna().to_numpy())
+        own = (f"{place}/uagan", f"{place}/uagan/")
+        reason = next((why for key, why in short.items() if key == own[0] or key.startswith(own[1])), "")
+        judged = _judged(difference, 1, reason, _seen(real, False), form="+.3f")
+        if judged["verdict"].startswith("direction") and not above > 0:
+            judged |= {"verdict": "cannot tell", "reason": "the ratio itself is not above 1"}
+        found.append(
+            {
+                "claim": "U6",
+                "data set": place,
+                "tested on": "all",
+                "metric": "gate inside / outside",
+                "comparison": f"level {str(name)[-1]} - untrained",
+                "published": "",
+            }
+            | judged
+        )
+    return _corrected(pd.DataFrame(found))
+
+
+def _judged(difference: pd.Series, direction: int, reason: str, seen: str, form: str = "+.2f") -> dict[str, Any]:
+    """Columns n to reason of one comparison; `difference` is indexed by fold and patient."""
+    values = difference.to_numpy()
+    low, high = mean_interval(values)
+    decided = low > 0 or high < 0
+    folds = difference.groupby(level=0).mean()
+    if not reason and smallest_p(len(values)) >= ALPHA:
+        reason = f"{len(values)} patients are too few"
+    if not reason and decided and (folds > 0).any() and (folds < 0).any():
+        reason = "folds disagree: " + ", ".join(f"{v:{form}}" for v in folds)
+    verdict = "cannot tell"
+    if decided and not reason:
+        verdict = seen if (low > 0) == (direction > 0) else "not seen"
+    return {
+        "n": len(values),
+        "difference": f"{values.mean():{form}}",
+        "interval": f"{low:{form}} to {high:{form}}",
+        "p": signed_rank(values)[0],
+        "verdict": verdict,
+        "reason": reason,
+    }
+
+
+def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with p as text and, behind it, p_holm within each claim."""
+    if "p" not in table:
+        return table
+    for _, rows in table.groupby("claim"):
+        corrected = holm(rows["p"].to_numpy(dtype=float))
+        least = smallest_p(int(rows["n"].max())) * rows["p"].notna().sum()
+        text = [f"{p:.2g}" if p == p else "" for p in corrected]
+        table.loc[rows.index, "p_holm"] = text if least < ALPHA else "cannot reach 0.05"
+    table["p"] = [f"{p:.2g}" if p == p else "" for p in table["p"]]
+    order = [c for c in table if c not in ("p", "p_holm", "verdict", "healthy folds", "reason")]
+    apart = ["healthy folds"] if "healthy folds" in table and table["healthy folds"].any() else []
+    return table[[*order, "p", "p_holm", "verdict", *apart, "reason"]]
+
+
+def _without(difference: pd.Series, folds: set[int], form: str) -> str:
+    """Mean and interval of the folds in which both systems trained, as text."""
+    kept = difference[~difference.index.get_level_values(0).isin(folds)].to_numpy()
+    if len(kept) < 2:
+        return "none"
+    low, high = mean_interval(kept)
+    return f"{kept.mean():{form}}, {low:{form}} to {high:{form}}, n {len(kept)}"
+
+
+def _short(sick: Mapping[str, str], folds: Mapping[str, set[int]]) -> dict[str, str]:
+    """`sick` for a table: where limits were broken, the folds alone; the page says above what was broken."""
+    return {
+        place: f"did not train in fold {', '.join(map(str, sorted(folds[place])))}" if place in folds else why
+        for place, why in sick.items()
+    }
+
+
+def _sick(claim: Claim, sick: Mapping[str, str]) -> str:
+    """Why one of the claim's two systems, or the scorer of translators, does not count as trained, or an empty text."""
+    translated = claim.metric in TRANSLATED
+    place = f"{claim.dataset}/{claim.task}"
+    for system in (claim.method, claim.other):
+        where = f"to {claim.modality}" if translated else claim.modality
+        for key in (f"{place}/{system}", f"{place}/{system}/{where}"):
+            if key in sick:
+                return f"{system}: {sick[key]}"
+    judge = f"{place}/{SCORER}"
+    for key, reason in sick.items() if translated else ():
+        if key in (judge, f"{judge}/{claim.modality}") or (claim.modality == MEAN and key.startswith(f"{judge}/")):
+            return f"the scorer: {reason}"
+    return ""
+
+
+def _seen(real: bool, same_data: bool) -> str:
+    if not real:
+        return "direction seen"
+    return "reproduced" if same_data else "direction seen on patients"
