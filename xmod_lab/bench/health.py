@@ -1,4 +1,4 @@
-"""Did a run train as it should? Numeric limits on its log, set before any recorded run was started.
+"""Did a run train as it should? Numeric limits on its log; their numbers are older than the recorded runs.
 
 A run that breaks one counts as not trained: no table ranks it and no claim rests on it.
 """
