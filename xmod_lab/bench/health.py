@@ -1,4 +1,4 @@
-"""Did a run train as it should? Numeric limits on its log, set before any recorded run was started.
+"""Did a run train as it should? Numeric limits on its log; their numbers are older than the recorded runs.
 
 A run that breaks one counts as not trained: no table ranks it and no claim rests on it.
 """
@@ -20,7 +20,7 @@ FALL = 0.8
 MISSED = 0.5
 """share of patients in whom a structure of a labelled modality is missed: below, for each of them"""
 FELT = 1e-6
-"""weighted affinity term over the segmentation loss, first tenth: at least. Not asked of the printed form"""
+"""weighted affinity term over the segmentation loss, first tenth: at least. As printed it lies near this limit"""
 DISTILLED = 0.5
 """divergence between two modalities' soft confusions at the end, in nats: at most"""
 PENALTY = 0.5
@@ -54,14 +54,13 @@ def problems(run: Run) -> list[str]:
         found.append(f"the segmentation loss fell to {after / before:.2f} of its beginning only, not {FALL}")
     missed = _missed(run) if (run.folder / "scores.csv").is_file() else []  # one that only translates has none
     found += [f"{what} is missed in {share:.0%} of the patients" for what, share in missed if share >= MISSED]
-    felt = 0.0 if config.get("reduction") == "mean_then_square" else FELT  # being inert is what the printed form shows
 
     def whole(value: float) -> float:
         """Terms between modalities are logged as their share of the step's loss, divided by the modalities."""
         return value * _modalities(run)
 
     terms: dict[str, Callable[[Any, Any], str]] = {  # each for runs that log its loss
-        "affinity": lambda f, _: _least("affinity over segmentation loss", whole(f["affinity"]) / before, felt),
+        "affinity": lambda f, _: _least("affinity over segmentation loss", whole(f["affinity"]) / before, FELT),
         "distillation": lambda _, e: _most("divergence", whole(e["distillation"]) / config["weight"], DISTILLED),
         "critic": lambda _, e: _adversarial(e, config, guessing(_modalities(run), config)),
     }

@@ -10,6 +10,7 @@ from xmod_lab.bench.patients import EXTRACTOR, paper_table, system
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.translators import Shown, recorded_tables
 from xmod_lab.bench.verdicts import gate_verdicts, untrained, verdicts
+from xmod_lab.data.manifest import dataset
 from xmod_lab.errors import LabError
 from xmod_lab.files import read_json
 
@@ -50,8 +51,6 @@ class Recorded(NamedTuple):
 def recorded(name: str, folder: Path) -> Recorded:
     """Read the suite `name` from `folder`. Raises LabError if it was not recorded there."""
     import pandas as pd
-
-    from xmod_lab.data.manifest import dataset
 
     path = folder / f"{name}-patients.csv"
     if not path.is_file():
@@ -115,8 +114,6 @@ def tables(part: pd.DataFrame) -> list[Shown]:
 
 def _disjoint(part: pd.DataFrame) -> bool:
     """Whether the folds of one data set and task are data sets of their own."""
-    from xmod_lab.data.manifest import dataset
-
     return dataset(str(part["dataset"].iloc[0])).task(str(part["task"].iloc[0])).split.disjoint
 
 
@@ -141,8 +138,6 @@ def _marked(place: str, sick: dict[str, str], translator: bool) -> str:
 
 
 def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:
-    from xmod_lab.data.manifest import dataset
-
     seeds = rows["seed"].nunique()
     folds = {
         f"{key}/{task}": part["fold"].nunique() for (key, task), part in rows.groupby(["dataset", "task"], sort=False)

@@ -9,9 +9,10 @@ A difference is method minus the other, by patient, mean over structures and see
                   has another sign in another fold, whose networks were trained on other patients; or there are five
                   patients or fewer, with whom no signed-rank test reaches 0.05
 
-The interval is of the networks that were trained: with one seed it says nothing of another training. Health limits were
-fixed before the first recorded run; that a system must beat the trivial answers, and that folds must agree, was added
-later, and can only turn a verdict into "cannot tell".
+The interval is of the networks that were trained: with one seed it says nothing of another training. The numbers of
+the health limits are older than the recorded runs. That a missed structure is counted by patient, that a system must
+beat both trivial answers and that folds must agree was added later, and can only turn a verdict into "cannot tell".
+That a paper's table decides the direction was settled after the runs, too.
 """
 
 from __future__ import annotations
