@@ -15,11 +15,14 @@ from xmod_lab.view.style import IMAGE, colours_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
     from xmod_lab.data.batches import Slices
 
 CELL = 1.9
 """inches of one picture"""
+GAP = 0.1
+"""inches between pictures and what stands above and below them"""
 INSIDE = 0.9
 """level of contours: just inside a structure, so that neighbours do not hide each other's line"""
 
@@ -62,13 +65,30 @@ def draw_contours(axis: Axes, labels: np.ndarray, colours: Mapping[str, str], *,
     axis.set_ylim(labels.shape[0] - 0.5, -0.5)
 
 
-def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
+def _legend(figure: Figure, colours: Mapping[str, str], *, fit: bool = True) -> None:
+    """One line a class below the pictures. fit: lower the figure by what is empty between them and the legend."""
     from matplotlib.lines import Line2D
 
-    if colours:
-        handles = [Line2D([], [], color=colour, label=name.replace("_", " ")) for name, colour in colours.items()]
-        columns = min(len(handles), 6)
-        figure.legend(handles=handles, loc="outside lower center", bbox_to_anchor=(0, 0, 1, 1), ncols=columns)
+    if not colours:
+        return
+    handles = [Line2D([], [], color=colour, label=name.replace("_", " ")) for name, colour in colours.items()]
+    columns = min(len(handles), 6)
+    legend = figure.legend(handles=handles, loc="outside lower center", bbox_to_anchor=(0, 0, 1, 1), ncols=columns)
+    if fit:
+        _lower(figure, legend)
+
+
+def _lower(figure: Figure, legend: Legend) -> None:
+    """Lower the figure by what is empty around title and pictures, whose sizes follow from the figure's width."""
+    figure.draw_without_rendering()  # lays it out
+    boxes = [box for axis in figure.axes if (box := axis.get_tightbbox()) is not None]
+    title = figure._suptitle  # type: ignore[attr-defined]  # it moves with the pictures
+    top = max(box.y1 for box in boxes) if title is None else title.get_window_extent().y1
+    above = figure.bbox.y1 - top
+    below = min(box.y0 for box in boxes) - legend.get_window_extent().y1
+    empty = min(above, below) / figure.dpi - GAP  # as much above as below: the layout centres the pictures
+    if empty > 0:
+        figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() - 2 * empty)
 
 
 def slice_panels(
@@ -228,7 +248,7 @@ def recipe_steps(
     if labels is not None:
         draw_contours(axes[0, -1], labels, colours)
         figure.set_layout_engine("constrained", rect=(0, 0.07, 1, 0.93))  # room for a legend below the axis labels
-        _legend(figure, colours)
+        _legend(figure, colours, fit=False)
     return figure
 
 

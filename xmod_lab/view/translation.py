@@ -63,8 +63,8 @@ def translation_grid(
     columns = ["source", *(["truth"] if any(s.truth is not None for s in kept) else []), *names]
     figure, axes = _grid(max(1, len(kept)), len(columns), title, cell=1.55, extra=0.3)
     colours, painted = colours_of(classes), None
-    most = max((np.abs(v - s.truth).max() for s in kept if s.truth is not None for v in s.translations.values()),
-               default=1.0)  # fmt: skip
+    gaps = (np.abs(v - s.truth).max() for s in kept if s.truth is not None for v in s.translations.values())
+    most = max(gaps, default=0.0) or 1.0
     for r, one in enumerate(kept):
         part = around(one.labels) if zoom else (slice(None), slice(None))
         pictures = {"source": one.image, **({"truth": one.truth} if one.truth is not None else {}), **one.translations}
