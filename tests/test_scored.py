@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from tests.tiny import make_tiny, tiny_manifest
+from tests.tiny import exported, make_tiny, tiny_manifest
 from xmod_lab import profiles
 from xmod_lab.bench import page, patients, tables
 from xmod_lab.bench.health import problems
@@ -71,6 +71,23 @@ def test_a_runs_own_scores_know_its_errors(run: Run) -> None:
     own = rows[(rows["method"] == "uagan") & (rows["source"] == "A")]
     assert means["mae/A->B"] == pytest.approx(own["mae"].mean()) and "ssim/B->A" in means
     assert "dice/A/core" in means and "dice/B/rim" in means
+
+
+def test_a_network_that_a_reader_brings_makes_the_scores_anew(home: Path, run: Run, scored: Scored) -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x.mean((2, 3)), x.std((2, 3))], 1)
+
+    path = home / "features" / "moments.pt2"
+    path.parent.mkdir()
+    exported(Mean(), path, SMALL.size)
+    try:
+        again = ensure_scored(run, progress=False)
+        assert "FD[moments]" in again.distances() and again.inputs()["features"] == {"moments": sha256(path)}
+    finally:
+        path.unlink()
+        path.parent.rmdir()
+    assert "FD[moments]" not in ensure_scored(run, progress=False).distances()
 
 
 def test_a_method_that_does_not_translate_has_the_scores_it_had(scored: Scored) -> None:

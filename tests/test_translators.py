@@ -15,20 +15,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.tiny import make_tiny
+from tests.tiny import exported, make_tiny
 from xmod_lab.data import phantoms
 from xmod_lab.data.manifest import dataset
 from xmod_lab.data.prepare import Prepared, prepare
 from xmod_lab.data.prepare import test_slices as slices_of
 from xmod_lab.errors import LabError
+from xmod_lab.evaluate.features import Extractor, extractors_of, random_features, scorer_features
 from xmod_lab.evaluate.runs import test_volumes as volumes_of
 from xmod_lab.evaluate.translators import (
-    Extractor,
     Scores,
     error_names,
-    random_features,
     score_translator,
-    scorer_features,
     translations_of,
     true_slices,
     true_volume,
@@ -197,6 +195,30 @@ def test_own_weights_and_a_scorer_without_an_encoder(prepared: Prepared, scorer:
     assert "FD[brightness]" in own and not [c for c in own if "encoder" in c]
     with pytest.raises(LabError, match="FCNBaseline has no encoder to take features from"):
         scorer_features(FCNBaseline(FCNConfig(width=8), PROBLEM))
+
+
+def test_networks_that_lie_in_the_folder_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Moments(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([x.mean((1, 2, 3)), x.amax((1, 2, 3))], 1)
+
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path))
+    scorer = UNetBaseline(UNetConfig(width=4, individual=True), PROBLEM).eval()
+    assert len(extractors_of(scorer, 1)) == 2
+    folder, image = tmp_path / "features", torch.rand(2, 3, 8, 8) * 2 - 1
+    folder.mkdir()
+    exported(Moments(), folder / "moments.pt2", 8)
+    named = {e.name: e for e in extractors_of(scorer, 1)}
+    middle = (image[:, 1] + 1) / 2
+    expected = torch.stack([middle.mean((1, 2)), middle.amax((1, 2))], 1)
+    assert torch.allclose(named["moments"].fn(image, "A"), expected)
+    exported(torch.nn.Identity(), folder / "maps.pt2", 8)
+    maps = next(e for e in extractors_of(scorer, 1) if e.name == "maps")
+    with pytest.raises(LabError, match="features have the shape"):
+        maps.fn(image, "A")
+    (folder / "other.pt2").write_bytes(b"no network")
+    with pytest.raises(LabError, match="no exported program"):
+        extractors_of(scorer, 1)
 
 
 def test_regions_are_marked_and_modalities_without_a_scorer_left_out(prepared: Prepared) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
+from torch import nn
 
 from xmod_lab.data import manifest, volume
 from xmod_lab.rng import numpy_rng
@@ -66,3 +68,10 @@ def tiny_manifest(modalities: tuple[str, ...], relation: str, key: str, kinds: d
                            "recipe": "bigl", **task}},
         **data_fields}
     return yaml.safe_dump({key: entry})
+
+
+def exported(network: nn.Module, path: Path, size: int) -> None:
+    """Write a network of slices (b, 1, size, size) as a reader brings it."""
+    example = (torch.rand(2, 1, size, size),)
+    program = torch.export.export(network.eval(), example, dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    torch.export.save(program, path)

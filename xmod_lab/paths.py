@@ -38,6 +38,11 @@ def cache_home() -> Path:
     return home() / "cache"
 
 
+def features_home() -> Path:
+    """Where a reader puts networks whose features images are compared by (`evaluate.features.brought_features`)."""
+    return home() / "features"
+
+
 def runs_home() -> Path:
     """Where run folders lie."""
     if value := os.environ.get("XMOD_RUNS"):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab import inputs
 from xmod_lab.errors import LabError
-from xmod_lab.files import atomic_file, locked, read_json, write_json
+from xmod_lab.evaluate import features
+from xmod_lab.files import atomic_file, locked, read_json, sha256, write_json
 from xmod_lab.runs import Run, RunSpec, ensure_run, prepared_of
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def ensure_scored(
     with locked(folder):
         now = {"version": VERSION, "demonstration": bool(run.scores()["demonstration"]),
                "translator": inputs.made_by(run), "scorer": inputs.made_by(judge)}
+        if files := {file.stem: sha256(file) for file in features.brought()}:
+            now["features"] = files
         path = folder / "inputs.json"
         if not path.is_file() or read_json(path) != now:
             path.unlink(missing_ok=True)  # from here on the folder is not complete

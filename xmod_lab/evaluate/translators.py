@@ -8,27 +8,24 @@ image of the target, the upper anchor of the S-score). What is kept of a run, an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from xmod_lab.data.manifest import Dataset
 from xmod_lab.data.prepare import Prepared
 from xmod_lab.data.recipes import normalise
 from xmod_lab.data.slicing import body_of, same_grid
 from xmod_lab.data.volume import Volume, file_of, load_image
-from xmod_lab.errors import LabError
 from xmod_lab.evaluate.distances import REAL, Features, distance_rows, patient_distance_rows
+from xmod_lab.evaluate.features import Extractor, extractors_of
 from xmod_lab.evaluate.masks import score_labels
 from xmod_lab.evaluate.runs import Case, predict_volume, structures_of, test_volumes
 from xmod_lab.evaluate.translation import image_scores
-from xmod_lab.maps import record
-from xmod_lab.rng import torch_rng
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,28 +36,6 @@ BATCH = 32
 """slices that a network sees at once; no number depends on it"""
 UNTRANSLATED = "untranslated"
 ERRORS = ("mae", "ssim", "psnr")
-FEATURES = 64
-"""most features of a slice: the Fréchet distance of N vectors needs N well above their length (card 13.1)"""
-
-
-class Extractor(NamedTuple):
-    """What turns images into feature vectors, and the name that their distances carry: ``FD[name]``.
-
-    fn(image, modality): image float32 (b, k, h, w) in the task's value range, on the scorer's device -> features
-    (b, d). The defaults are `scorer_features` and `random_features`. Own weights are brought as a function, here of a
-    network that takes one channel in [0, 1] and whose last feature is pooled; nothing is ever downloaded::
-
-        net.load_state_dict(torch.load("weights.pt", weights_only=True))
-        Extractor("my encoder", lambda image, _m: net.eval()((image[:, :1] + 1) / 2).mean((2, 3)))
-
-    An Inception network wants the grey value copied to three channels (``image[:, :1].expand(-1, 3, -1, -1)``). One
-    whose batch normalisation uses the batch's statistics gives features that depend on what else is in the batch.
-    """
-
-    name: str
-    fn: Callable[[Tensor, str], Tensor]
-
-
 class Scores(NamedTuple):
     """errors: one row a test patient, source, target and method; s_scores: and structure; distances: over patients;
     fd_patients: the Fréchet distances shared among the patients (`distances.patient_distance_rows`)."""
@@ -126,50 +101,6 @@ def translated(method: Method, case: Case, target: str) -> Tensor:
     return torch.cat(parts)
 
 
-def scorer_features(scorer: Method, most: int = FEATURES) -> Extractor:
-    """The scorer's encoder as `Extractor`: each channel's mean over the image, at its deepest level of at most `most`.
-
-    The network of the target modality is used, before its pooling: level 2 and 64 features at width 16. Instance
-    normalisation keeps each channel's mean over an image near constant, so these features tell shapes of structures
-    and hardly contrast: a dimmed image is as good as the image. Raises LabError for a method without
-    `network(modality).encoder.taps` (the U-Net baselines have them).
-    """
-    known = getattr(scorer, "network", None)
-    encoder = getattr(known(scorer.problem.labelled[0]), "encoder", None) if callable(known) else None
-    if encoder is None or not hasattr(encoder, "taps"):
-        raise LabError(f"{type(scorer).__name__} has no encoder to take features from", mend="use unet_individual")
-    widths = [next(m for m in level.modules() if isinstance(m, nn.Conv2d)).out_channels for level in encoder.levels]
-    level = max((i for i, width in enumerate(widths) if width <= most), default=0)
-
-    def pooled(image: Tensor, modality: str) -> Tensor:
-        own = scorer.network(modality).encoder  # type: ignore[operator]
-        with record(own, f"taps.{level}") as seen:
-            own(image)
-        return seen[f"taps.{level}"][0].float().mean((2, 3))
-
-    return Extractor(f"scorer encoder {level}", pooled)
-
-
-def random_features(channels: int) -> Extractor:
-    """A small convolutional network with fixed random weights as `Extractor`, the same on every machine: 64 features.
-
-    Three 3x3 convolutions of stride 2 (16, 32, 64 channels, He's scale) with leaky ReLU 0.2, nothing normalised, mean
-    over the image: it sees brightness, contrast and noise, which `scorer_features` do not. Nobody trained it, so no
-    translator can have been trained towards it.
-    """
-    generator, weights, before = torch_rng("random encoder"), [], channels
-    for after in (16, 32, FEATURES):
-        weights.append(torch.randn(after, before, 3, 3, generator=generator) * (2 / (9 * before)) ** 0.5)
-        before = after
-
-    def pooled(image: Tensor, _modality: str) -> Tensor:
-        for weight in weights:
-            image = F.leaky_relu(F.conv2d(image, weight.to(image.device), stride=2, padding=1), 0.2)
-        return image.mean((2, 3))
-
-    return Extractor("random encoder", pooled)
-
-
 def features_of(extractor: Extractor, image: Tensor, modality: str, device: torch.device) -> np.ndarray:
     """(D, k, S, S) -> (D, d) float64 features of `image` taken for `modality`."""
     with torch.no_grad():
@@ -196,7 +127,7 @@ def score_translator(
     if scorer is None:
         extractors = ()
     elif extractors is None:
-        extractors = (scorer_features(scorer), random_features(prepared.channels))
+        extractors = extractors_of(scorer, prepared.channels)
     errors: list[dict[str, Any]] = []
     dices: list[dict[str, Any]] = []
     features: Features = {e.name: {} for e in extractors}
