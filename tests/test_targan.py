@@ -119,7 +119,7 @@ def test_the_step_adds_the_papers_terms() -> None:
             "critic_origin": 0.01 * slot_loss(slots, own + 2),
             "adversarial": -scores.mean(),
             "modality": slot_loss(slots, wanted),
-            "reconstruction": (back[stream] - real).abs().mean(),
+            "reconstruction": 10 * (back[stream] - real).abs().mean(),
             "shape": (method.shape(fake[stream]) - mask).square().mean(),
         }
         for name, value in expected.items():

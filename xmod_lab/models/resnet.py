@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from xmod_lab.models.blocks import Tap
+from xmod_lab.models.norm import Film
 
 Padding = Literal["zeros", "reflect"]
 
@@ -20,9 +21,12 @@ def normalised(conv: nn.Module, channels: int, affine: bool) -> list[nn.Module]:
 
 
 class Residual(nn.Module):
-    """x plus (3x3 convolution, instance norm, ReLU, 3x3 convolution, instance norm) of x: (b, c, h, w) -> the same."""
+    """x plus (3x3 convolution, instance norm, ReLU, 3x3 convolution, instance norm) of x: (b, c, h, w) -> the same.
 
-    def __init__(self, channels: int, padding: Padding = "zeros", affine: bool = False):
+    modalities > 0: a `Film` of the wanted modality follows the last normalisation.
+    """
+
+    def __init__(self, channels: int, padding: Padding = "zeros", affine: bool = False, modalities: int = 0):
         super().__init__()
 
         def conv() -> nn.Conv2d:
@@ -32,8 +36,11 @@ class Residual(nn.Module):
             *normalised(conv(), channels, affine), conv(), nn.InstanceNorm2d(channels, affine=affine)
         )
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return x + self.body(x)
+        self.film = Film(modalities, channels) if modalities else None
+
+    def forward(self, x: Float[Tensor, "b c h w"], wanted: Tensor | None = None) -> Float[Tensor, "b c h w"]:
+        change = self.body(x)
+        return x + (change if self.film is None else self.film(change, wanted))
 
 
 class ResNetGenerator(nn.Module):
@@ -49,6 +56,7 @@ class ResNetGenerator(nn.Module):
     affine       True      False      of the norms; the convolutions have a bias where this is False
     strided      4         3          kernel of those of stride 2
     blocks       6         9
+    film         False     False      True: the wanted modality also scales and shifts what each residual block adds
 
     Never with running statistics: an image's result would depend on those seen before. Parameters at width 64:
     8,430,528 with three channels and five planes, 8,424,256 with three; CycleGAN's has 11,365,633 with one channel.
@@ -64,6 +72,7 @@ class ResNetGenerator(nn.Module):
         padding: Padding = "zeros",
         affine: bool = True,
         strided: int = 4,
+        film: bool = False,
     ):
         super().__init__()
         self.modalities = modalities
@@ -83,7 +92,8 @@ class ResNetGenerator(nn.Module):
             *normalised(shrink(width), 2 * width, affine),
             *normalised(shrink(2 * width), deep, affine),
         )
-        self.blocks = nn.Sequential(*(Residual(deep, padding, affine) for _ in range(blocks)))
+        films = modalities if film else 0
+        self.blocks = nn.ModuleList(Residual(deep, padding, affine, films) for _ in range(blocks))
         self.bottleneck = Tap()
         self.up = nn.Sequential(
             *normalised(grow(deep), 2 * width, affine),
@@ -99,4 +109,7 @@ class ResNetGenerator(nn.Module):
         if wanted is not None:
             planes = F.one_hot(wanted, self.modalities).to(x.dtype)[..., None, None]
             x = torch.cat([x, planes.expand(-1, -1, *x.shape[2:])], 1)
-        return self.up(self.bottleneck(self.blocks(self.down(x))))
+        x = self.down(x)
+        for block in self.blocks:
+            x = block(x, wanted)
+        return self.up(self.bottleneck(x))
