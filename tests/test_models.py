@@ -91,7 +91,7 @@ def test_residual_generators_of_the_cards(channels: int, options: dict[str, Any]
 
 @pytest.mark.parametrize("size", [32, 48, 64, 128])
 def test_residual_generator_keeps_the_size_and_its_tap_has_a_quarter(size: int) -> None:
-    for options in ({"modalities": 2}, CYCLE):
+    for options in ({"modalities": 2}, {"modalities": 2, "film": True, "transposed": False}, CYCLE):
         net = ResNetGenerator(3, 1, width=4, **options)
         wanted = torch.tensor([0, 1]) if "modalities" in options else None
         with record(net, "bottleneck") as seen:
@@ -108,6 +108,19 @@ def test_planes_are_visible_by_the_zeros_at_the_border_alone(padding: Any, visib
     first, second = (net(image, torch.full((2,), wanted)).detach() for wanted in (0, 1))
     change = float((first - second).square().mean().sqrt() / first.std())
     assert change > 0.1 if visible else change < 1e-3
+
+
+def test_transposed_convolutions_begin_with_a_checkerboard_and_neighbours_do_not() -> None:
+    """Of a blank image, inside, every pixel is alike but for the place in the pattern of four."""
+    torch.manual_seed(0)
+    uneven = {}
+    for transposed in (True, False):
+        net = ResNetGenerator(1, 1, width=8, padding="reflect", transposed=transposed)
+        inside = torch.cat([net(torch.full((1, 1, 64, 64), 0.3) + 0.01 * torch.randn(1, 1, 64, 64)) for _ in range(8)])
+        inside = inside[:, 0, 16:48, 16:48].detach()
+        by_place = inside.unfold(1, 4, 4).unfold(2, 4, 4).mean((0, 1, 2))
+        uneven[transposed] = float(by_place.std() / inside.std())
+    assert uneven[True] > 3 * uneven[False]
 
 
 def test_content_and_style_of_the_card() -> None:

@@ -42,6 +42,7 @@ class StarGANConfig:
                   "plane": it is told by planes alone, as the authors do. The generator then hears of it from the rim of
                   zero padding, and a short run writes it into the background
     critic_layers 4: the authors' 6 layers judge the image as a whole, with 45 million parameters at width 64
+    transposed    True: the authors' transposed convolutions. A short run leaves their checkerboard in the images
     padding       zeros; with reflect a generator that is told by planes cannot know the wanted modality
     """
 
@@ -52,6 +53,7 @@ class StarGANConfig:
     n_critic: int = 5
     blocks: int = 6
     conditioning: str = "film"
+    transposed: bool = False
     padding: str = "zeros"
     critic_layers: int = 4
     modality_weight: float = 1.0
@@ -83,7 +85,9 @@ class StarGAN(Method):
         "lambda_gp": "config.penalty_weight",
     }
     presets: ClassVar[dict[str, dict[str, object]]] = {
-        "official": {"conditioning": "plane", "critic_layers": 6, "rate": 1e-4, "critic_rate": 1e-4}
+        "official": {
+            "conditioning": "plane", "transposed": True, "critic_layers": 6, "rate": 1e-4, "critic_rate": 1e-4
+        }
     }
     ablations: ClassVar[dict[str, dict[str, object]]] = {
         "plane": {"conditioning": "plane"},
@@ -98,8 +102,10 @@ class StarGAN(Method):
         one_of(StarGAN, "n_critic", config.n_critic, range(1, 11))
         at_least_two(problem.modalities, "StarGAN")
         count, k = len(problem.modalities), problem.channels
-        film, padding = config.conditioning == "film", config.padding
-        self.generator = ResNetGenerator(k, k, count, config.width, config.blocks, padding, film=film)  # type: ignore[arg-type]
+        self.generator = ResNetGenerator(
+            k, k, count, config.width, config.blocks, config.padding,  # type: ignore[arg-type]
+            film=config.conditioning == "film", transposed=config.transposed,
+        )
         self.critic = StarCritic(k, count, problem.size, config.width, config.critic_layers)
 
     def stages(self) -> list[Stage]:

@@ -56,6 +56,7 @@ class ResNetGenerator(nn.Module):
     affine       True      False      of the norms; the convolutions have a bias where this is False
     strided      4         3          kernel of those of stride 2
     blocks       6         9
+    transposed   True      True       False: nearest neighbours and a 3x3 convolution, which leave no checkerboard
     film         False     False      True: the wanted modality also scales and shifts what each residual block adds
 
     Never with running statistics: an image's result would depend on those seen before. Parameters at width 64:
@@ -73,6 +74,7 @@ class ResNetGenerator(nn.Module):
         affine: bool = True,
         strided: int = 4,
         film: bool = False,
+        transposed: bool = True,
     ):
         super().__init__()
         self.modalities = modalities
@@ -84,8 +86,11 @@ class ResNetGenerator(nn.Module):
         def shrink(c: int) -> nn.Conv2d:
             return nn.Conv2d(c, 2 * c, strided, stride=2, padding=1, bias=bias)
 
-        def grow(c: int) -> nn.ConvTranspose2d:
-            return nn.ConvTranspose2d(c, c // 2, strided, 2, padding=1, output_padding=strided % 2, bias=bias)
+        def grow(c: int) -> nn.Module:
+            if transposed:
+                return nn.ConvTranspose2d(c, c // 2, strided, 2, padding=1, output_padding=strided % 2, bias=bias)
+            conv = nn.Conv2d(c, c // 2, 3, padding=1, padding_mode=padding, bias=bias)
+            return nn.Sequential(nn.Upsample(scale_factor=2), conv)
 
         self.down = nn.Sequential(
             *normalised(outer(channels + modalities, width, bias), width, affine),
