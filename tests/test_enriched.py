@@ -20,7 +20,7 @@ from xmod_lab.data.batches import BatchSource
 from xmod_lab.errors import LabError
 from xmod_lab.files import read_json, write_text
 from xmod_lab.methods.base import Clock, Method, StepResult
-from xmod_lab.methods.enriched import Enriched
+from xmod_lab.methods.enriched import Enriched, EnrichedConfig
 from xmod_lab.runs import Run, RunSpec, build, config_of, ensure_run, prepared_of, reads_of
 from xmod_lab.train import fit, read_log
 
@@ -57,6 +57,14 @@ def enriched(modalities: str = "ABC", **config: Any) -> Any:
     problem = dataclasses.replace(JOINT, modalities=tuple(modalities), labelled=tuple(modalities))
     method.receive("uagan", Shift(None, problem))
     return method
+
+
+def test_stacked_slices_and_modalities_without_labels_are_refused() -> None:
+    few: dict[str, Any] = {"labelled": ("A",), "unlabelled": ("B",)}
+    for change, said in (({"channels": 3}, "3 channels"), (few, "B has no labels")):
+        with pytest.raises(LabError, match=said):
+            Enriched(EnrichedConfig(), dataclasses.replace(JOINT, **change))
+        Enriched(EnrichedConfig(translator="none"), dataclasses.replace(JOINT, **change))
 
 
 def test_channels_are_the_image_and_its_siblings_in_the_tasks_order() -> None:

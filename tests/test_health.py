@@ -71,6 +71,9 @@ CRITIC = {"critic": -1.0, "critic_penalty": 1.0, "critic_modality": 0.1, "modali
         ("reconstruction", 3.0, "reconstruction"),
         ("change", 0.001, "change"),
         ("critic", -5.0, None),
+        ("critic_penalty/area", 9.0, "penalty"),
+        ("modality/area", 1.0, "translations"),
+        ("critic_modality/area", 1.0, None),
     ],
 )
 def test_health_of_the_critic(tmp_path: Path, name: str, value: float, said: str | None) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.joint import a_batch, built
+from tests.joint import Kept, a_batch, built
+from xmod_lab.errors import LabError
 from xmod_lab.losses.translation import crossing_loss, cut_out, shape_loss, slot_loss, unit
 from xmod_lab.methods.base import Clock
 from xmod_lab.methods.targan import TarGAN
@@ -25,6 +26,23 @@ CLOCK = Clock("translation", 0, 0.0)
 def step(method: Any, batch: Any, update: Any = lambda *_a: None) -> dict[str, float]:
     torch.manual_seed(7)
     return method.training_step(batch, CLOCK, update).losses
+
+
+def wide(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with a body that is larger than the target area."""
+    return {m: s._replace(foreground=torch.ones_like(s.foreground)) for m, s in batch.items()}
+
+
+@pytest.mark.parametrize("name", ["targan", "stargan", "csgan", "remic"])
+def test_slices_of_a_size_that_does_not_come_back_are_refused_by_name(name: str) -> None:
+    with pytest.raises(LabError, match="multiple of"):
+        built(name, size=50)
+
+
+@pytest.mark.parametrize("name", ["targan", "stargan"])
+def test_a_critic_with_too_many_layers_is_refused(name: str) -> None:
+    with pytest.raises(LabError, match="6 layers needs slices of a multiple of 64 pixels, these have 48"):
+        built(name, size=48, critic_layers=6)
 
 
 def test_parameters_are_the_authors() -> None:
@@ -99,9 +117,9 @@ def test_shape_and_cut_by_hand() -> None:
 
 
 def test_the_step_adds_the_papers_terms() -> None:
-    """Each logged term put together again from the networks, which have not moved."""
-    method, batch = built("targan").eval(), a_batch()
-    losses = step(method, batch)
+    """Each term put together again from the networks, which have not moved; both updates get the sum of theirs."""
+    method, batch, kept = built("targan").eval(), wide(a_batch()), Kept()
+    losses = step(method, batch, kept)
     torch.manual_seed(7)
     x = torch.cat([batch[m].image for m in "AB"])
     y = torch.cat([batch[m].label > 0 for m in "AB"])[:, None].float()
@@ -109,12 +127,18 @@ def test_the_step_adds_the_papers_terms() -> None:
     wanted = own[torch.randperm(4)]
     r = torch.where(y > 0, x, -1.0)
     fake = method.generator(x, wanted, r)
+    share = torch.rand(4).view(4, 1, 1, 1)  # one draw for both streams
     back = method.generator(fake["image"], own, fake["area"])
-    for stream, real, mask, tail in (("image", x, y, ""), ("area", r, y, "/area")):  # here the body is the area
+    body, seen = torch.cat([batch[m].foreground for m in "AB"])[:, None].float(), set()
+    assert body.sum() > y.sum()
+    for stream, real, mask, tail in (("image", x, body, ""), ("area", r, y, "/area")):
+        between = (share * real + (1 - share) * fake[stream].detach()).requires_grad_(True)
+        (slope,) = torch.autograd.grad(method.critics[stream](between)[0].sum(), between)
         scores, slots = method.critics[stream](fake[stream])
         real_scores, real_slots = method.critics[stream](real)
         expected = {
             "critic": scores.mean() - real_scores.mean(),
+            "critic_penalty": 10 * (slope.square().sum((1, 2, 3)).sqrt() - 1).square().mean(),
             "critic_modality": slot_loss(real_slots, own),
             "critic_origin": 0.01 * slot_loss(slots, own + 2),
             "adversarial": -scores.mean(),
@@ -124,8 +148,14 @@ def test_the_step_adds_the_papers_terms() -> None:
         }
         for name, value in expected.items():
             assert losses[name + tail] == pytest.approx(value.item(), rel=1e-3, abs=1e-6), name + tail
+            seen.add(name + tail)
     crossing = ((fake["image"] + 1) / 2 * y - (fake["area"] + 1) / 2).abs().mean()
     assert losses["crossing"] == pytest.approx(50 * crossing.item(), rel=1e-4)
+    assert seen | {"crossing", "change"} == set(losses)
+    critics = [name for name in seen if name.startswith("critic")]
+    assert kept.losses["critic"].item() == pytest.approx(sum(losses[name] for name in critics), rel=1e-5)
+    rest = sum(losses[name] for name in (seen - set(critics)) | {"crossing"})
+    assert kept.losses["generator"].item() == pytest.approx(rest, rel=1e-5)
 
 
 def test_every_ablation_drops_its_terms() -> None:

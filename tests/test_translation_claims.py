@@ -39,7 +39,8 @@ def translated(scores: dict[str, float], untranslated: float = 0.2, metric: str 
                     if target != source:
                         better = 0.01 * i
                         values = dict.fromkeys(TRANSLATED, 0.5) | {"s_score": 0.5 + better} | {metric: score + better}
-                        plain = dict.fromkeys(PLAIN.values(), 0.4) | {"untranslated": untranslated}
+                        plain = dict.fromkeys(PLAIN.values(), 0.4)
+                        plain |= {"untranslated": untranslated, "fd_untranslated": 0.9}
                         found.append(row(name, f"{source}{i}", target, **values, **plain))
     return found
 
@@ -90,6 +91,56 @@ def test_a_translator_no_better_than_the_untranslated_image_did_not_train() -> N
     fine = translated({"old": 0.5, "new": 0.6})
     assert untrained(pd.DataFrame(fine), {}) == {}
     assert verdict(fine, "CT", problems={"abdomen/liver/new": "it copies"})["reason"] == "new: it copies"
+
+
+def test_each_score_has_its_own_trivial_answer() -> None:
+    """The old one fools no scorer, but its distance is below the untranslated image's."""
+    rows = translated({"old": 0.05, "new": 0.04}, metric="fd")
+    for entry in rows:
+        if entry["system"] == "old":
+            entry["s_score"] = entry["untranslated"]
+    assert verdict(rows, "CT", "fd", -1)["verdict"] == "direction seen"
+    assert verdict(rows, "CT")["reason"] == "old: to CT no better than the untranslated image"
+    for entry in rows:
+        entry["fd_untranslated"] = 0.02
+    assert verdict(rows, "CT", "fd", -1)["reason"] == "new: FD to CT no better than the untranslated image"
+
+
+def test_an_enriched_segmenter_rests_on_its_translator() -> None:
+    rows = segmented({"enriched (new)": 0.7, "single": 0.6}) + translated({"new": 0.6})
+    claim = Claim("T4", "enriched (new)", "single", "CT", "dice", 1.0, "abdomen", "liver")
+
+    def found(**problems: str) -> pd.Series:
+        given = {f"abdomen/liver/{name}": text for name, text in problems.items()}
+        table = pd.DataFrame(rows)
+        return verdicts([claim], table, untrained(table, given), real=False, sick_folds={k: {1} for k in given}).iloc[0]
+
+    assert found()["verdict"] == "direction seen"
+    sick = found(new="it copies")
+    assert (sick["verdict"], sick["reason"]) == ("cannot tell", "new: did not train in fold 1")
+    assert sick["healthy folds"].endswith("n 3")
+    for entry in rows:
+        if entry["system"] == "new" and entry["modality"] == "T1w":
+            entry["untranslated"] = 0.9
+    assert found()["reason"] == "new: to T1w no better than the untranslated image"
+
+
+def test_a_difference_of_differences() -> None:
+    rows = translated({"a": 0.7, "b": 0.4, "c": 0.6, "d": 0.5})
+    claim = Claim("T5", "a", "b", "CT", "s_score", None, "abdomen", "liver", less=("c", "d"))
+    table = pd.DataFrame(rows)
+    one = verdicts([claim], table, untrained(table, {}), real=False).iloc[0]
+    assert (one["comparison"], one["difference"], one["verdict"]) == ("(a - b) - (c - d)", "+20.00", "direction seen")
+    sick = verdicts([claim], table, {"abdomen/liver/d": "it copies"}, real=False).iloc[0]
+    assert sick["reason"] == "d: it copies"
+    without = table[table["system"] != "d"]
+    assert verdicts([claim], without, {}, real=False).iloc[0]["verdict"] == "not run"
+
+
+def test_systems_are_compared_on_the_seeds_that_both_have() -> None:
+    rows = translated({"old": 0.5, "new": 0.6}) + [
+        entry | {"seed": 1} for entry in translated({"old": 0.9})]
+    assert verdict(rows, "CT")["difference"] == "+10.00"
 
 
 def test_a_scorer_that_did_not_train_in_a_target_judges_nothing_there() -> None:
@@ -217,7 +268,9 @@ def test_a_page_of_translators_from_its_files(tmp_path: Path) -> None:
         assert len(cells(text[two:three], name)) == 1
     claims = {key: [line[-2] for line in cells(text, key)] for key in ("T1", "T2", "T3", "T4", "T5")}
     assert claims["T1"] == ["direction seen"] * 9 and claims["T2"] == ["cannot tell"] * 9
-    assert [len(claims[key]) for key in ("T3", "T4", "T5")] == [4, 6, 1]
+    assert claims["T3"] == ["direction seen"] * 3 + ["cannot tell"]  # two ablations alike
+    assert claims["T4"] == ["direction seen"] * 3 + ["cannot tell"] * 3
+    assert claims["T5"] == ["cannot tell", "direction seen"]
     assert "All of them, by these limits." in text and "`random encoder`" in text and "nan" not in text
 
 

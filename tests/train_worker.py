@@ -34,7 +34,10 @@ def tiny_method(name: str) -> Method:
     """A method of METHODS for two modalities of the tiny data set."""
     entry = METHODS[name]
     problem = Problem(("T1", "T2"), ("T1", "T2"), ("T1", "T2"), (), ("core", "rim"), 1, 32)
-    return entry.cls(build_config(entry.cls, {"width": WIDTH.get(name, 4)} | entry.overrides), problem)
+    method = entry.cls(build_config(entry.cls, {"width": WIDTH.get(name, 4)} | entry.overrides), problem)
+    for other in entry.cls.reads(method.config):
+        method.receive(other, tiny_method(other))
+    return method
 
 
 def train(

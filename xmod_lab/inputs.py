@@ -69,11 +69,11 @@ def check_same(run: Run, patients: dict[str, Any] | None) -> None:
     now = json.loads(json.dumps(dataclasses.asdict(config_of(run.spec))))
     if changed := [k for k in {*now, *stored["config"]} if now.get(k) != stored["config"].get(k)]:
         raise LabError(f"the run was begun with another value of {sorted(changed)[0]}", where=run.folder, mend=mend)
-    stored = read_json(inputs) if inputs.is_file() else {}
-    before, reads = stored.get("patients"), reads_now(run.spec)
-    for name, other in stored.get("runs", {}).items():
-        now = reads.get(name, other)
-        if now["checkpoint"] is not None and now["checkpoint"] != other["checkpoint"]:
+    made_from = read_json(inputs) if inputs.is_file() else {}
+    before, reads = made_from.get("patients"), reads_now(run.spec)
+    for name, other in made_from.get("runs", {}).items():
+        checkpoint = reads.get(name, other)["checkpoint"]
+        if checkpoint is not None and checkpoint != other["checkpoint"]:
             raise LabError(f"the run was begun with another checkpoint of {name}", where=run.folder, mend=mend)
     if patients is not None and before is not None and before != json.loads(json.dumps(patients)):
         raise LabError("the run was begun with other patients", where=run.folder, mend=mend + ", or set XMOD_RUNS")

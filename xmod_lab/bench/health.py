@@ -87,7 +87,11 @@ def guessing(count: int, config: dict[str, Any]) -> float:
 
 
 def _adversarial(last: pd.Series, config: dict[str, Any], guess: float) -> str:
-    """Limits on what an adversarial method logs; least squares need no penalty, pair models tell no modality."""
+    """Limits on what an adversarial method logs; least squares need no penalty, pair models tell no modality.
+
+    A critic of the target area alone ("/area") is held to its penalty, and the generator to be believed by it; how well
+    an organ alone tells its modality, and is reconstructed, has no limit.
+    """
     limits = {
         "critic_penalty": lambda v: _most("critic's gradient penalty", v / config["penalty_weight"], PENALTY),
         "critic_modality": lambda v: _most("critic's modality entropy over guessing", v / guess, TOLD),
@@ -95,6 +99,7 @@ def _adversarial(last: pd.Series, config: dict[str, Any], guess: float) -> str:
         "reconstruction": lambda v: _most("reconstruction", v / config["reconstruction_weight"], RECONSTRUCTED),
         "change": lambda v: _least("change by translation", v, CHANGED),
     }
+    limits |= {f"{name}/area": limits[name] for name in ("critic_penalty", "modality")}
     return "; ".join(text for name, check in limits.items() if name in last and (text := check(last[name])))
 
 

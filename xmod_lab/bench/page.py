@@ -25,8 +25,10 @@ TRANSLATORS = (
     "trained if it breaks no limit and its S-score is above that of the untranslated image in the target tested, the "
     "lower anchor (row `untranslated`; row `real` is the upper one). Its scorer must have trained as well.\n\n"
     f"Claims of the Fréchet distance rest on `{EXTRACTOR}`: it sees contrast, which the scorer's instance-normalised "
-    "features do not. They compare jackknife pseudo-values of the patients, translated and real; the table shows the "
-    "distance itself, with its floor."
+    "features do not. They compare jackknife pseudo-values of the patients, translated and real, against those of the "
+    "untranslated image as well; the table shows the distance itself. With three patients a modality the two may order "
+    "translators differently, as the plain distance favours images with too little spread. Its floor is that of two "
+    "halves of the same patients' slices: other patients add to it."
 )
 """said on the page of a suite of translators"""
 
@@ -134,7 +136,8 @@ def _marked(place: str, sick: dict[str, str], translator: bool) -> str:
     as a segmenter, for it may be both."""
     name = place.split("/", 2)[2]
     parts = [key.removeprefix(f"{place}/") for key in sick if key.startswith(f"{place}/")]
-    return f"{name} †" if place in sick or any(part.startswith("to ") == translator for part in parts) else name
+    own = [part for part in parts if part.startswith(("to ", "FD to ")) == translator]
+    return f"{name} †" if place in sick or own else name
 
 
 def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:

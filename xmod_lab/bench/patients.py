@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xmod_lab.evaluate.scored import Scored
 
 METRICS = ("dice", "precision", "sensitivity", "specificity", "ravd", "hd", "hd95_max", "assd_pooled", "missing")
-ERRORS = ("mae", "ssim", "psnr", "mae_area", "ssim_area", "psnr_area")
+ERRORS = ("mae", "ssim", "psnr", "mae_area", "ssim_area", "psnr_area", "mae_rest", "ssim_rest")
 TRANSLATED = ("s_score", "fd", *ERRORS)
 """of an image as a target, its modality in rows: Dice of the scorer, Fréchet distance, errors against the truth"""
 PLAIN = {"s_score": "untranslated"} | {name: f"{name}_untranslated" for name in TRANSLATED[1:]}
@@ -35,7 +35,7 @@ RUN = ("dataset", "task", "method", "variant", "system", "fold", "seed")
 
 
 def system(spec: RunSpec) -> str:
-    """How tables call a run: the method, and its ablation in brackets where it is one.
+    """How tables call a run: the method, and in brackets its ablation where it is one, or its preset.
 
     Enrichment is called by its translator, as enriched (targan), or single where there is none.
     """
@@ -45,6 +45,8 @@ def system(spec: RunSpec) -> str:
         others = tuple((key, value) for key, value in spec.settings if key != "translator")
         variant = dataclasses.replace(spec, settings=others).variant.removeprefix("default,")
         return f"{name} ({variant})" if others else name
+    if spec.preset != "default":
+        return f"{spec.method} ({spec.variant})"
     given = {key: text_of(value) for key, value in spec.settings}
     if not given or given == {key: text_of(value) for key, value in WEIGHTED}:
         return spec.method

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.claims import Claim
-from xmod_lab.bench.patients import NAMES, SHARES, TRANSLATED, by_patient
+from xmod_lab.bench.patients import NAMES, PLAIN, SHARES, TRANSLATED, by_patient
 from xmod_lab.bench.published import MEAN
 from xmod_lab.evaluate.scored import SCORER
 from xmod_lab.evaluate.statistics import ALPHA, holm, mean_interval, signed_rank, smallest_p
@@ -32,20 +32,23 @@ if TYPE_CHECKING:
 
 def untrained(rows: pd.DataFrame, problems: Mapping[str, str]) -> dict[str, str]:
     """Systems that do not count as trained and why, as ``dataset/task/system`` or, in one modality alone,
-    ``dataset/task/system/modality`` -> reason; as a translator ``dataset/task/system/to modality``.
+    ``dataset/task/system/modality`` -> reason; as a translator ``dataset/task/system/to modality`` where the S-score
+    says so, and ``dataset/task/system/FD to modality`` where the Fréchet distance does.
 
     Trained: no health limit broken in any run (`problems`, keyed alike), and the interval of the gain over the trivial
     answer lies above zero. A segmenter's gain is in Dice over the better of all background (0) and all foreground
-    (`everything`), a translator's in S-score over the untranslated image.
+    (`everything`), a translator's over the untranslated image, in the score that a claim is about.
     """
     found, values = dict(problems), by_patient(rows)
-    for value, trivial, to, what in (
-        ("dice", "everything", "", "a trivial answer"),
-        ("s_score", "untranslated", "to ", "the untranslated image"),
+    for value, trivial, to, what, sign in (
+        ("dice", "everything", "", "a trivial answer", 1),
+        ("s_score", PLAIN["s_score"], "to ", "the untranslated image", 1),
+        ("fd", PLAIN["fd"], "FD to ", "the untranslated image", -1),
     ):
         given = values[values[value].notna()] if value in values else values.head(0)
         for (key, task, system, modality), part in given.groupby(["dataset", "task", "system", "modality"]):
-            if not mean_interval((part[value] - part[trivial]).to_numpy())[0] > 0:
+            gain = (sign * (part[value] - part[trivial])).dropna().to_numpy()
+            if not mean_interval(gain)[0] > 0:
                 found[f"{key}/{task}/{system}/{to}{modality}"] = f"{to or 'in '}{modality} no better than {what}"
     return found
 
@@ -66,10 +69,11 @@ def verdicts(
     """
     import pandas as pd
 
-    values, found, folds = by_patient(rows), [], sick_folds or {}
+    found, folds = [], sick_folds or {}
     short = _short(sick, folds)
     for claim in claims:
-        here = values[(values["dataset"] == claim.dataset) & (values["task"] == claim.task)]
+        here = rows[(rows["dataset"] == claim.dataset) & (rows["task"] == claim.task)]
+        here = by_patient(_same_seeds(here[here["system"].isin(claim.systems)]))
         here = here[here["modality"] == claim.modality]
         wide = here.pivot_table(index=["fold", "patient"], columns="system", values=claim.metric)
         line = {
@@ -77,18 +81,21 @@ def verdicts(
             "data set": f"{claim.dataset}/{claim.task}",
             "tested on": claim.modality,
             "metric": NAMES.get(claim.metric, claim.metric),
-            "comparison": f"{claim.method} - {claim.other}",
+            "comparison": " - ".join(s if claim.less == () else f"({s})" for s in _sides(claim)),
             "published": "" if claim.published is None else f"{claim.published:+g}",
         }
-        if absent := [s for s in (claim.method, claim.other) if s not in wide]:
+        if absent := [s for s in claim.systems if s not in wide]:
             found.append(line | {"n": 0, "difference": "", "interval": "", "verdict": "not run", "reason": absent[0]})
             continue
         scale = 100 if claim.metric in SHARES else 1
         form = "+.3g" if claim.metric in TRANSLATED and scale == 1 else "+.2f"
-        difference = ((wide[claim.method] - wide[claim.other]) * scale).dropna()
+        difference = wide[claim.method] - wide[claim.other]
+        if claim.less:
+            difference = difference - (wide[claim.less[0]] - wide[claim.less[1]])
+        difference = (difference * scale).dropna()
         seen = _seen(real, claim.same_data)
         judged = _judged(difference, claim.direction, _sick(claim, short), seen, form)
-        asked = (claim.method, claim.other, *[SCORER] * (claim.metric in TRANSLATED))
+        asked = (*claim.systems, *_behind(claim), *[SCORER] * (claim.metric in TRANSLATED))
         out = set().union(*(folds.get(f"{claim.dataset}/{claim.task}/{s}", set()) for s in asked))
         found.append(line | judged | {"healthy folds": _without(difference, out, form) if out else ""})
     return _corrected(pd.DataFrame(found))
@@ -129,6 +136,12 @@ def gate_verdicts(
             | judged
         )
     return _corrected(pd.DataFrame(found))
+
+
+def _same_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the seeds that all systems have: an ablation with one is not compared with a mean of three."""
+    seeds = [set(part["seed"]) for _, part in rows.groupby("system")]
+    return rows[rows["seed"].isin(set.intersection(*seeds))] if seeds else rows
 
 
 def _judged(difference: pd.Series, direction: int, reason: str, seen: str, form: str = "+.2f") -> dict[str, Any]:
@@ -187,19 +200,34 @@ def _short(sick: Mapping[str, str], folds: Mapping[str, set[int]]) -> dict[str, 
 
 
 def _sick(claim: Claim, sick: Mapping[str, str]) -> str:
-    """Why one of the claim's two systems, or the scorer of translators, does not count as trained, or an empty text."""
+    """Why one of the claim's systems, a translator behind one, or the scorer of translators, does not count as trained;
+    an empty text if they all do."""
     translated = claim.metric in TRANSLATED
     place = f"{claim.dataset}/{claim.task}"
-    for system in (claim.method, claim.other):
-        where = f"to {claim.modality}" if translated else claim.modality
+    where = f"{'FD ' * (claim.metric == 'fd')}to {claim.modality}" if translated else claim.modality
+    for system in claim.systems:
         for key in (f"{place}/{system}", f"{place}/{system}/{where}"):
             if key in sick:
                 return f"{system}: {sick[key]}"
+    for system in _behind(claim):
+        for key, reason in sick.items():
+            if key == f"{place}/{system}" or key.startswith(f"{place}/{system}/to "):
+                return f"{system}: {reason}"
     judge = f"{place}/{SCORER}"
     for key, reason in sick.items() if translated else ():
         if key in (judge, f"{judge}/{claim.modality}") or (claim.modality == MEAN and key.startswith(f"{judge}/")):
             return f"the scorer: {reason}"
     return ""
+
+
+def _sides(claim: Claim) -> list[str]:
+    """The differences that a claim compares, or its two systems."""
+    return [f"{a} - {b}" for a, b in (claim.systems[:2], claim.less)] if claim.less else list(claim.systems)
+
+
+def _behind(claim: Claim) -> list[str]:
+    """The translators whose images the claim's systems see: that of enriched (targan) is targan."""
+    return [s.removeprefix("enriched (").removesuffix(")") for s in claim.systems if s.startswith("enriched (")]
 
 
 def _seen(real: bool, same_data: bool) -> str:

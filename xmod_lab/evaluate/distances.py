@@ -43,8 +43,8 @@ def patient_distance_rows(features: Features) -> list[dict[str, Any]]:
     Those are the translated patients and the real ones of the target. Each is taken out wherever he occurs: in
     registered data he is both. A few real patients lie off the mean by chance, all translators are measured against
     them, and one who errs in that direction looks better: pseudo-values of the translated patients alone do not see it.
-    Of 100 simulated pairs of equally wrong translators, three patients a modality and two folds, they decided 25, these
-    6. With so few the bias is overcorrected; differences of translators keep their sign.
+    With few patients they may order two translators otherwise than the plain distance does, which favours images with
+    too little spread: its bias grows with the spread of both sets, and these have less of that bias.
     """
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for extractor, found in features.items():

@@ -38,8 +38,8 @@ def frechet_floor(features_real: np.ndarray, *, seed: int = 0, repeats: int = 10
     """What `frechet_distance` gives for no difference at all: two random halves of the real features, mean of
     `repeats`.
 
-    A half holds N/2 vectors and the bias falls about as 1/N, so this is an upper estimate of the floor of two sets of
-    N.
+    A half holds N/2 vectors and the bias falls about as 1/N, which makes it large; but both halves are of the same
+    patients, which makes it small. Two sets of different patients lie further apart where patients differ.
     """
     real, _ = _checked(features_real, features_real)
     if len(real) < 4:

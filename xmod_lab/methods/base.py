@@ -189,6 +189,12 @@ def at_least_two(known: tuple[str, ...], method: str) -> None:
         raise LabError(f"{method} translates between modalities: the task has {', '.join(known)} only", where=method)
 
 
+def a_multiple(size: int, of: int, method: str) -> None:
+    """Raise LabError if slices of `size` pixels do not come back from the network's levels."""
+    if size % of:
+        raise LabError(f"{method} needs slices of a multiple of {of} pixels, these have {size}", where=method)
+
+
 def side_by_side(images: Mapping[str, Tensor], known: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """The images of all modalities in one tensor (b, k, h, w), and the place of each one's modality (b,) in `known`."""
     places = [torch.full((len(image),), index_of(m, known), device=image.device) for m, image in images.items()]

@@ -27,6 +27,7 @@ from xmod_lab.methods.base import (
     Stage,
     StepResult,
     Update,
+    a_multiple,
     adam,
     at_least_two,
     half,
@@ -100,6 +101,7 @@ class CSGAN(Method):
     def __init__(self, config: CSGANConfig, problem: Problem):
         super().__init__(config, problem)
         at_least_two(problem.labelled, "CSGAN")
+        a_multiple(problem.size, 16, "CSGAN")
         self.translations = list(permutations(problem.labelled, 2))
         k, width = problem.channels, config.width
 
@@ -194,7 +196,7 @@ class CSGAN(Method):
     def segment(self, image: Tensor, modality: str) -> Tensor:
         """(b, k, h, w) -> logits (b, c, h, w): logarithms of the mean probability of the modality's segmenters.
 
-        It has one in each pair that it is in; TarGAN's paper reports the mean of their scores.
+        It has one in each pair that it is in. TarGAN's paper reports the mean of their scores, not of their answers.
         """
         index_of(modality, self.problem.labelled)
         logs = [self.networks[f"{s}->{t}"](image).float().log_softmax(1) for s, t in self.translations if t == modality]

@@ -50,6 +50,18 @@ class Enriched(UNetBaseline):
     def __init__(self, config: EnrichedConfig, problem: Problem):
         one_of(Enriched, "individual", config.individual, (True,))
         super().__init__(config, problem)
+        if config.translator != ALONE and problem.channels != 1:
+            raise LabError(
+                f"images have {problem.channels} channels, siblings are made of one",
+                where="Enriched",
+                mend="take a task without neighbours and stacked modalities",
+            )
+        if config.translator != ALONE and problem.unlabelled:
+            raise LabError(
+                f"{', '.join(problem.unlabelled)} has no labels, and most translators know labelled modalities alone",
+                where="Enriched",
+                mend="take a task whose modalities all have labels",
+            )
 
     @classmethod
     def reads(cls, config: EnrichedConfig) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from xmod_lab.methods.base import (
     Stage,
     StepResult,
     Update,
+    a_multiple,
     adam,
     at_least_two,
     half,
@@ -114,6 +115,7 @@ class ReMIC(Method):
         super().__init__(config, problem)
         self.names = problem.labelled
         at_least_two(self.names, "ReMIC")
+        a_multiple(problem.size, 4, "ReMIC")
         if problem.size < (least := 2 ** (config.critic_layers + config.scales - 1)):
             raise LabError(
                 f"the coarsest critic needs slices of {least} pixels, these have {problem.size}",

@@ -19,6 +19,7 @@ from xmod_lab.methods.base import (
     Stage,
     StepResult,
     Update,
+    a_multiple,
     adam,
     at_least_two,
     half,
@@ -101,6 +102,7 @@ class StarGAN(Method):
         one_of(StarGAN, "padding", config.padding, ("zeros", "reflect"))
         one_of(StarGAN, "n_critic", config.n_critic, range(1, 11))
         at_least_two(problem.modalities, "StarGAN")
+        a_multiple(problem.size, 4, "StarGAN")
         count, k = len(problem.modalities), problem.channels
         self.generator = ResNetGenerator(
             k, k, count, config.width, config.blocks, config.padding,  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from xmod_lab.methods.base import (
     Stage,
     StepResult,
     Update,
+    a_multiple,
     adam,
     at_least_two,
     index_of,
@@ -43,6 +44,10 @@ OFFICIAL: dict[str, object] = {
 @dataclass(frozen=True)
 class TarGANConfig:
     """The paper's weights; what differs by default is said beside it.
+
+    The preset "official" has the authors' sizes, weights and rates, the critic's three times the generator's. Ours in
+    it are the critics' first weights (He et al.) and the warm-up of the weight average. The default turns the rates
+    round: see there.
 
     conditioning, padding   see `models.targan.TargetAware`; film by default, see there what planes can do
     area, shape   False: without the target stream, without the shape controller ("w/o T", "w/o S" of Table 3)
@@ -126,6 +131,7 @@ class TarGAN(Method):
         one_of(TarGAN, "conditioning", config.conditioning, ("film", "plane"))
         one_of(TarGAN, "padding", config.padding, ("zeros", "reflect"))
         at_least_two(problem.labelled, "TarGAN")
+        a_multiple(problem.size, 16, "TarGAN")
         count = len(problem.labelled)
         self.generator = TargetAware(
             problem.channels, count, config.width, config.conditioning, config.padding, config.area

@@ -14,7 +14,8 @@ def averaged(network: nn.Module, decay: float = 0.999) -> AveragedModel:
 
     ``update_parameters(network)`` takes the weights of the k-th step in; the first are copied. d_k rises as
     :math:`\min(decay, (1 + k)/(10 + k))`, so that a short run is not the average of its beginning, as it would be with
-    the 0.999 of Karras et al. 2018 throughout. Called like the network; receives no gradient.
+    the 0.999 of Karras et al. 2018 throughout (and of TarGAN's code): it is 0.987 after 700 steps and reaches 0.999
+    after 9,000. Called like the network; receives no gradient.
     """
 
     @torch.no_grad()

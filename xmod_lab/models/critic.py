@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from xmod_lab.errors import LabError
+
 
 class StarCritic(nn.Module):
     """StarGAN's critic: scores of patches and logits of the modality from one trunk.
@@ -15,12 +17,22 @@ class StarCritic(nn.Module):
     bias. `size` is the edge of the images, a multiple of 2^layers. 44,743,616 parameters at width 64, six layers, 128
     pixels and three modalities, as in UAGAN's repository; four layers (2.9 million) do for slices of one organ.
 
+    Losses take the mean of the patch scores, the gradient penalty holds the slope of their sum at 1, as the authors'
+    codes do: the mean may rise by one over their number, 1/16 for 64 pixels and four layers. Raises LabError for a size
+    that is no multiple of 2^layers.
+
     Weights begin as in He et al. 2015. With PyTorch's default each layer leaves a third of the signal, and a short run
     hardly learns to tell modalities apart.
     """
 
     def __init__(self, channels: int, modalities: int, size: int, width: int = 64, layers: int = 4):
         super().__init__()
+        if size % 2**layers:
+            raise LabError(
+                f"a critic of {layers} layers needs slices of a multiple of {2**layers} pixels, these have {size}",
+                where="StarCritic",
+                mend="set critic_layers lower, or take another profile",
+            )
         parts: list[nn.Module] = []
         c = channels
         for i in range(layers):

@@ -59,8 +59,9 @@ class ResNetGenerator(nn.Module):
     transposed   True      True       False: nearest neighbours and a 3x3 convolution, which leave no checkerboard
     film         False     False      True: the wanted modality also scales and shifts what each residual block adds
 
-    Never with running statistics: an image's result would depend on those seen before. Parameters at width 64:
-    8,430,528 with three channels and five planes, 8,424,256 with three; CycleGAN's has 11,365,633 with one channel.
+    Never with running statistics: an image's result would depend on those seen before. Parameters at width 64, of
+    StarGAN's column: 8,430,528 with three channels and five planes, 8,424,256 with three; of CycleGAN's with one
+    channel: 11,365,633.
     """
 
     def __init__(
