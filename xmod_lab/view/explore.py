@@ -51,8 +51,9 @@ def translators(dataset: str, task: str, profile: str, fold: int = 0, seed: int 
 class TranslationGallery:
     """Test slices of every modality, translated to every other one by each of `models` (name -> trained method).
 
-    `figure(source, patient, slice, view)` is what the sliders of `widget()` show; view is one of VIEWS. Patients are
-    numbered by their order among the test patients of the source; slices by their place in the volume.
+    `figure(source, patient, slice, view)` is what the sliders of `widget()` show; view is one of VIEWS, of which
+    "difference" needs a truth. Patients are numbered by their order among the test patients of the source; slices by
+    their place in the volume.
     """
 
     def __init__(self, models: Mapping[str, Method], prepared: Prepared):
@@ -113,7 +114,8 @@ class TranslationGallery:
         import ipywidgets
 
         source = ipywidgets.ToggleButtons(options=list(self.cases), description="source")
-        view = ipywidgets.ToggleButtons(options=VIEWS, description="show")
+        known = any(one.truth is not None for one in self.shown(source.value))
+        view = ipywidgets.ToggleButtons(options=[v for v in VIEWS if known or v != "difference"], description="show")
         patient = ipywidgets.IntSlider(0, 0, len(self.cases[source.value]) - 1, description="patient")
         at = ipywidgets.IntSlider(
             self.first_slice(source.value), 0, len(self.labels[source.value][0]) - 1, description="slice"

@@ -53,9 +53,9 @@ def translation_grid(
 ) -> Figure:
     """A row a slice and target: the source, the truth, then each system.
 
-    what: "image", or "difference": each system minus the truth, white where they agree, one scale for all; pictures
-    whose truth nobody knows are left out. zoom: the square about the target area alone. The contour is the source's
-    label, also on translations: they should keep it.
+    what: "image", or "difference": each system minus the truth, white where they agree, on a scale of half the range
+    (-1 to 1), the same in every figure; slices whose truth nobody knows are left out. zoom: the square about the target
+    area alone. The contour is the source's label, also on translations: they should keep it.
     """
     differences = what == "difference"
     kept = [s for s in shown if not differences or s.truth is not None]
@@ -63,8 +63,6 @@ def translation_grid(
     columns = ["source", *(["truth"] if any(s.truth is not None for s in kept) else []), *names]
     figure, axes = _grid(max(1, len(kept)), len(columns), title, cell=1.55, extra=0.3)
     colours, painted = colours_of(classes), None
-    gaps = (np.abs(v - s.truth).max() for s in kept if s.truth is not None for v in s.translations.values())
-    most = max(gaps, default=0.0) or 1.0
     for r, one in enumerate(kept):
         part = around(one.labels) if zoom else (slice(None), slice(None))
         pictures = {"source": one.image, **({"truth": one.truth} if one.truth is not None else {}), **one.translations}
@@ -78,13 +76,14 @@ def translation_grid(
                 continue
             if differences and column in names:
                 gap = (pictures[column] - one.truth)[part]
-                painted = axis.imshow(gap, cmap=DIVERGING, vmin=-most, vmax=most)
+                painted = axis.imshow(gap, cmap=DIVERGING, vmin=-1, vmax=1)
             else:
                 draw_slice(axis, pictures[column][part])
             draw_contours(axis, one.labels[part], colours)
         _row_name(axes[r, 0], f"{one.source} to {one.target}")
     if painted is not None:
-        figure.colorbar(painted, ax=list(axes.flat), shrink=0.8, aspect=30, pad=0.01, label="translated minus true")
+        figure.colorbar(painted, ax=list(axes.flat), shrink=0.8, aspect=30, pad=0.01, extend="both",
+                        label="translated minus true")  # fmt: skip
     _legend(figure, colours)
     return figure
 
