@@ -41,7 +41,8 @@ from xmod_lab.models.unet import UNet
 
 @dataclass(frozen=True)
 class CSGANConfig:
-    """Our reading of the paper, of which no code is known: in 2-D, with the networks of CycleGAN and a U-Net.
+    """Our reading of the paper, of which no code is known: in 2-D, with the networks of CycleGAN and a U-Net. The
+    generators grow by nearest neighbours, like our StarGAN's.
 
     pretraining, refinement   shares of the steps for the segmenters, before and after the generators' turn. A share of
                   one fifth is enough for a segmenter to be a judge, and leaves the generators 420 of 700 steps
@@ -108,7 +109,9 @@ class CSGAN(Method):
         def each(make: Callable[[], nn.Module]) -> nn.ModuleDict:
             return nn.ModuleDict({f"{s}->{t}": make() for s, t in self.translations})
 
-        self.generators = each(lambda: ResNetGenerator(k, k, 0, width, config.blocks, "reflect", False, 3))
+        self.generators = each(
+            lambda: ResNetGenerator(k, k, 0, width, config.blocks, "reflect", affine=False, strided=3, transposed=False)
+        )
         self.critics = each(lambda: PatchCritic(k, width, config.critic_layers))
         self.networks = each(lambda: UNet(k, problem.n_classes, width, config.dropout))
 

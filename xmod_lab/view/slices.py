@@ -15,7 +15,6 @@ from xmod_lab.view.style import IMAGE, colours_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.legend import Legend
 
     from xmod_lab.data.batches import Slices
 
@@ -66,26 +65,31 @@ def draw_contours(axis: Axes, labels: np.ndarray, colours: Mapping[str, str], *,
 
 
 def _legend(figure: Figure, colours: Mapping[str, str], *, fit: bool = True) -> None:
-    """One line a class below the pictures. fit: lower the figure by what is empty between them and the legend."""
+    """One line a class below the pictures. fit: lower the figure by what is empty above and below them."""
     from matplotlib.lines import Line2D
 
     if not colours:
+        _lower(figure, 0.0)
         return
     handles = [Line2D([], [], color=colour, label=name.replace("_", " ")) for name, colour in colours.items()]
     columns = min(len(handles), 6)
     legend = figure.legend(handles=handles, loc="outside lower center", bbox_to_anchor=(0, 0, 1, 1), ncols=columns)
     if fit:
-        _lower(figure, legend)
+        figure.draw_without_rendering()  # places the legend
+        _lower(figure, legend.get_window_extent().y1)
 
 
-def _lower(figure: Figure, legend: Legend) -> None:
-    """Lower the figure by what is empty around title and pictures, whose sizes follow from the figure's width."""
+def _lower(figure: Figure, ground: float) -> None:
+    """Lower the figure by what is empty around title and pictures, whose sizes follow from the figure's width.
+
+    ground: pixels from the figure's lower edge that something else stands on.
+    """
     figure.draw_without_rendering()  # lays it out
     boxes = [box for axis in figure.axes if (box := axis.get_tightbbox()) is not None]
     title = figure._suptitle  # type: ignore[attr-defined]  # it moves with the pictures
     top = max(box.y1 for box in boxes) if title is None else title.get_window_extent().y1
     above = figure.bbox.y1 - top
-    below = min(box.y0 for box in boxes) - legend.get_window_extent().y1
+    below = min(box.y0 for box in boxes) - ground
     empty = min(above, below) / figure.dpi - GAP  # as much above as below: the layout centres the pictures
     if empty > 0:
         figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() - 2 * empty)
