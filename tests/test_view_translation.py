@@ -177,14 +177,30 @@ def test_sliders_draw_what_the_script_draws(
         return plt.figure()
 
     monkeypatch.setattr(gallery, "figure", figure)
-    controls = {c.description: c for c in gallery.widget().children if hasattr(c, "description")}
+    widget = gallery.widget()
+    controls = {c.description: c for c in widget.children if getattr(c, "description", "")}
     assert controls["slice"].value == gallery.first_slice("A") and len(drawn) == 1
+    assert bytes(widget.children[-1].value).startswith(b"\x89PNG")
     controls["patient"].value = 1
     controls["source"].value = "B"
     controls["show"].value = "difference"
     assert drawn[-1] == {"source": "B", "patient": 1, "at": gallery.first_slice("B", 1), "view": "difference"}
+    assert len(drawn) == 4, "each choice draws once"
     controls["slice"].value = 0
     assert drawn[-1]["at"] == 0
+
+
+def test_a_widget_says_what_it_cannot_draw(
+    gallery: explore.TranslationGallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widget = gallery.widget()
+
+    def refused(**_chosen: object) -> Figure:
+        raise LabError("<no> picture")
+
+    monkeypatch.setattr(gallery, "figure", refused)
+    widget.children[0].value = "B"
+    assert "&lt;no&gt; picture" in widget.children[-2].value
 
 
 def test_the_gallery_finds_every_finished_translator_that_is_of_today(home: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import html
+import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,34 +123,43 @@ class TranslationGallery:
             self.first_slice(source.value), 0, len(self.labels[source.value][0]) - 1, description="slice"
         )
 
-        def moved(_change: object) -> None:
-            patient.max = len(self.cases[source.value]) - 1
-            at.max = len(self.labels[source.value][patient.value]) - 1
-            at.value = self.first_slice(source.value, patient.value)
-
-        source.observe(moved, "value")
-        patient.observe(moved, "value")
         values = {"source": source, "patient": patient, "at": at, "view": view}
-        return ipywidgets.VBox([*values.values(), _live(self.figure, values)])
+        shown, said = ipywidgets.Image(layout={"max_width": "100%", "object_fit": "contain"}), ipywidgets.HTML()
+        settling = False
+
+        def changed(change: Mapping[str, Any]) -> None:
+            nonlocal settling
+            if settling:
+                return
+            if change["owner"] in (source, patient):
+                settling = True  # what is set here shall not draw once more
+                patient.max = len(self.cases[source.value]) - 1
+                at.max = len(self.labels[source.value][patient.value]) - 1
+                at.value = self.first_slice(source.value, patient.value)
+                settling = False
+            draw()
+
+        def draw() -> None:
+            try:
+                shown.value, said.value = _png(self.figure(**{name: one.value for name, one in values.items()})), ""
+            except LabError as error:
+                said.value = html.escape(str(error))
+
+        for one in values.values():
+            one.observe(changed, "value")
+        draw()
+        return ipywidgets.VBox([*values.values(), said, shown])
 
 
-def _live(draw: Callable[..., Figure], values: Mapping[str, Any]) -> Any:
-    """An output that draws anew when a control moves."""
-    import ipywidgets
+def _png(figure: Figure) -> bytes:
+    """The picture, closed. An `ipywidgets.Output` would do without, but now and then hangs nbclient, which sends on a
+    socket on which it waits."""
     import matplotlib.pyplot as plt
 
-    def shown(**chosen: Any) -> None:
-        from IPython.display import display
-
-        try:
-            figure = draw(**chosen)
-        except LabError as error:
-            print(error)
-            return
-        display(figure)
+    with io.BytesIO() as found:
+        figure.savefig(found, format="png", bbox_inches="tight")
         plt.close(figure)
-
-    return ipywidgets.interactive_output(shown, dict(values))
+        return found.getvalue()
 
 
 def _middle(image: Any) -> np.ndarray:
