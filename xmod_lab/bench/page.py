@@ -29,8 +29,8 @@ TRANSLATORS = (
     "untranslated image as well; the table shows the distance itself. With three patients a modality the two may order "
     "translators differently, as the plain distance favours images with too little spread. Its floor is that of two "
     "halves of the same patients' slices: other patients add to it.\n\n"
-    "Learning rates, the weight of the way back and how generators grow were settled in trials on fold 0 of the abdomen "
-    "phantom, where pictures and errors of one test patient a modality were looked at, no S-score and no distance."
+    "Learning rates, the weight of the way back and how generators grow were settled in trials on fold 0 of the "
+    "abdomen phantom: pictures and errors of one test patient a modality were looked at, no S-score and no distance."
 )
 """said on the page of a suite of translators"""
 
