@@ -174,4 +174,16 @@ def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:
 def _trained(sick: dict[str, str]) -> str:
     if not sick:
         return "All of them, by these limits."
-    return "\n".join(f"- `{place}`: cannot tell. {reason}" for place, reason in sorted(sick.items()))
+    systems: dict[str, list[str]] = {}
+    for place, reason in sorted(sick.items()):
+        systems.setdefault("/".join(place.split("/")[:3]), []).append(reason)
+    return "\n".join(f"- `{system}`: cannot tell. {_short(reasons)}" for system, reasons in systems.items())
+
+
+def _short(reasons: list[str]) -> str:
+    """Reasons in one line, those that end alike told once: "in T1, T2 no better than a trivial answer"."""
+    ends: dict[str, list[str]] = {}
+    for reason in reasons:
+        start, middle, end = reason.partition(" no better than ")
+        ends.setdefault(middle + end, []).append(start)
+    return "; ".join(", ".join(starts) + end for end, starts in ends.items())
