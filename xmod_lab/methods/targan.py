@@ -58,7 +58,7 @@ class TarGANConfig:
     critic_layers 4: the authors' 6 layers reduce 256 pixels to 4x4
     shape_width   8: theirs is 16, beside a generator of 64
     rate, critic_rate   1e-4 and 3e-4 in the paper. Seven hundred steps need larger ones; a critic with more than 5e-4
-                  leaves its penalty's hold sooner or later (in trials its penalty rose a thousandfold within 20 steps)
+                  may leave its penalty's hold (in trials at 1e-3 it suddenly rose a thousandfold)
     reconstruction_weight   10, as in StarGAN; 1 in the paper. With 1 a short run learns what an image of a modality
                   looks like and forgets the one it was given: all but the target area is gone
     decay         of the weight average, which translates in tests

@@ -152,8 +152,7 @@ class TranslationGallery:
 
 
 def _png(figure: Figure) -> bytes:
-    """The picture, closed. An `ipywidgets.Output` would do without, but now and then hangs nbclient, which sends on a
-    socket on which it waits."""
+    """The picture, closed. An `ipywidgets.Output` would do without it, but one execution in nine then hung."""
     import matplotlib.pyplot as plt
 
     with io.BytesIO() as found:

@@ -15,6 +15,7 @@ from xmod_lab.view.style import IMAGE, colours_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
     from xmod_lab.data.batches import Slices
 
@@ -69,27 +70,23 @@ def _legend(figure: Figure, colours: Mapping[str, str], *, fit: bool = True) -> 
     from matplotlib.lines import Line2D
 
     if not colours:
-        _lower(figure, 0.0)
+        _lower(figure)
         return
     handles = [Line2D([], [], color=colour, label=name.replace("_", " ")) for name, colour in colours.items()]
     columns = min(len(handles), 6)
     legend = figure.legend(handles=handles, loc="outside lower center", bbox_to_anchor=(0, 0, 1, 1), ncols=columns)
     if fit:
-        figure.draw_without_rendering()  # places the legend
-        _lower(figure, legend.get_window_extent().y1)
+        _lower(figure, legend)
 
 
-def _lower(figure: Figure, ground: float) -> None:
-    """Lower the figure by what is empty around title and pictures, whose sizes follow from the figure's width.
-
-    ground: pixels from the figure's lower edge that something else stands on.
-    """
+def _lower(figure: Figure, legend: Legend | None = None) -> None:
+    """Lower the figure by what is empty around title and pictures, whose sizes follow from the figure's width."""
     figure.draw_without_rendering()  # lays it out
     boxes = [box for axis in figure.axes if (box := axis.get_tightbbox()) is not None]
     title = figure._suptitle  # type: ignore[attr-defined]  # it moves with the pictures
     top = max(box.y1 for box in boxes) if title is None else title.get_window_extent().y1
     above = figure.bbox.y1 - top
-    below = min(box.y0 for box in boxes) - ground
+    below = min(box.y0 for box in boxes) - (0.0 if legend is None else legend.get_window_extent().y1)
     empty = min(above, below) / figure.dpi - GAP  # as much above as below: the layout centres the pictures
     if empty > 0:
         figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() - 2 * empty)
