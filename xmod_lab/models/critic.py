@@ -55,19 +55,26 @@ class StarCritic(nn.Module):
 class PatchCritic(nn.Module):
     """Scores of overlapping patches, (b, c, h, w) -> (b, 1, u, v), unbounded (PatchGAN; Isola et al. 2017).
 
-    4x4 convolutions with padding 1 and leaky ReLU 0.2: `layers` of stride 2, width doubling up to eightfold, one of
-    stride 1, and the head of stride 1. Instance normalisation without affine in all but the first and the head. Three
-    layers judge patches of 70x70 pixels: 2,764,737 parameters at width 64 with three channels, 2,762,689 with one.
+    4x4 convolutions with padding 1 and leaky ReLU 0.2: `layers` of stride 2, `extra` of stride 1, and the head of
+    stride 1. Instance normalisation in all but the first and the head.
+
+    grow     width doubles from layer to layer, up to eightfold; False: all layers have `width` channels
+    affine   of the normalisation
+
+    3 and 1 `layers` and `extra` judge patches of 70x70 pixels: 2,764,737 parameters at width 64 with three channels,
+    2,762,689 with one. 3 and 0 judge 46x46 (SASAN: 167,649 at width 32 with three channels), 4 and 0 judge 94x94.
     """
 
-    def __init__(self, channels: int, width: int = 64, layers: int = 3):
+    def __init__(
+        self, channels: int, width: int = 64, layers: int = 3, extra: int = 1, grow: bool = True, affine: bool = False
+    ):
         super().__init__()
-        widths = [width * min(2**i, 8) for i in range(layers + 1)]
+        widths = [width * (min(2**i, 8) if grow else 1) for i in range(layers + extra)]
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for i in range(1, layers + 1):
+        for i in range(1, layers + extra):
             stride = 2 if i < layers else 1
-            parts += [nn.Conv2d(widths[i - 1], widths[i], 4, stride, 1), nn.InstanceNorm2d(widths[i])]
-            parts.append(nn.LeakyReLU(0.2))
+            conv = nn.Conv2d(widths[i - 1], widths[i], 4, stride, 1)
+            parts += [conv, nn.InstanceNorm2d(widths[i], affine=affine), nn.LeakyReLU(0.2)]
         self.trunk = nn.Sequential(*parts)
         self.patches = nn.Conv2d(widths[-1], 1, 4, 1, 1)
 

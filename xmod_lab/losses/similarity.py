@@ -1,0 +1,49 @@
+"""Losses that compare two images: structural similarity and gradient differences. Images (b, k, h, w) in [-1, 1]."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+WINDOW, SIGMA = 7, 1.5
+K1, K2 = 0.01, 0.03
+
+
+def structural_similarity(
+    x: Float[Tensor, "b k h w"], y: Float[Tensor, "b k h w"], clamped: bool = True
+) -> Float[Tensor, ""]:
+    r"""Mean structural similarity of images mapped to [0, 1] (Wang et al. 2004), 1 for equal ones; differentiable.
+
+    .. math:: \frac{(2\mu_x\mu_y + c_1)(2\sigma_{xy} + c_2)}{(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}
+
+    with :math:`c_1 = 0.01^2`, :math:`c_2 = 0.03^2`, moments under a Gaussian of 7x7 pixels and sigma 1.5, without
+    padding, as in SASAN's code; mean over pixels, channels and images. clamped: where structure runs the other way the
+    value counts as 0, not below; without, it lies in [-1, 1]. In float32 whatever the autocast: variances are small
+    differences of large means.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        a, b = ((image.float() + 1) / 2 for image in (x, y))
+        channels = a.shape[1]
+        place = torch.arange(WINDOW, device=a.device, dtype=a.dtype) - WINDOW // 2
+        line = torch.exp(-(place**2) / (2 * SIGMA**2))
+        line = (line / line.sum()).expand(5 * channels, 1, 1, -1)
+        moments = torch.cat([a, b, a * a, b * b, a * b], 1)
+        blurred = F.conv2d(F.conv2d(moments, line, groups=5 * channels), line.mT, groups=5 * channels)
+        mean_a, mean_b, aa, bb, ab = blurred.chunk(5, 1)
+        product, squares = mean_a * mean_b, mean_a.square() + mean_b.square()
+        found = (2 * product + K1**2) * (2 * (ab - product) + K2**2)
+        found = found / ((squares + K1**2) * (aa + bb - squares + K2**2))
+        return (found.clamp_min(0) if clamped else found).mean()
+
+
+def gradient_difference(x: Float[Tensor, "b k h w"], y: Float[Tensor, "b k h w"]) -> Float[Tensor, ""]:
+    r"""Difference of the slopes' sizes, >= 0 (Mathieu et al. 2016, as in DC2Anet).
+
+    .. math:: E\,\big| |\partial_i x| - |\partial_i y| \big| + E\,\big| |\partial_j x| - |\partial_j y| \big|
+
+    of neighbouring pixels down and across; 0 for images that differ by a constant, or by their sign.
+    """
+    x, y = x.float(), y.float()
+    return torch.stack([(x.diff(dim=d).abs() - y.diff(dim=d).abs()).abs().mean() for d in (-2, -1)]).sum()

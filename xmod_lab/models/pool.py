@@ -1,0 +1,37 @@
+"""The pool of earlier translations from which critics are shown (Shrivastava et al. 2017, CycleGAN)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class ImagePool:
+    """Keeps `size` images. `draw` takes those of a step and returns as many: until it is full, the same ones; then each
+    with probability one half an earlier one, whose place it takes. size 0: always the same ones.
+
+    Draws come from PyTorch's own generator, which training seeds for every step; what it holds is part of a run's
+    state (`Method.extra_state`).
+    """
+
+    def __init__(self, size: int):
+        self.size, self.images = size, torch.empty(0)
+
+    def draw(self, images: Tensor) -> Tensor:
+        """(b, ...) -> (b, ...), detached."""
+        images = images.detach()
+        if not self.size:
+            return images
+        found, self.images = [], self.images.to(images.device)
+        for image in images:
+            if len(self.images) < self.size:
+                kept = image[None].clone()
+                self.images = torch.cat([self.images, kept]) if len(self.images) else kept
+                found.append(image)
+            elif torch.rand(()) < 0.5:
+                place = int(torch.randint(self.size, ()))
+                found.append(self.images[place].clone())
+                self.images[place] = image
+            else:
+                found.append(image)
+        return torch.stack(found)
