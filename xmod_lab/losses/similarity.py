@@ -12,21 +12,21 @@ K1, K2 = 0.01, 0.03
 
 
 def structural_similarity(
-    x: Float[Tensor, "b k h w"], y: Float[Tensor, "b k h w"], clamped: bool = True
+    x: Float[Tensor, "b k h w"], y: Float[Tensor, "b k h w"], clamped: bool = True, window: int = WINDOW
 ) -> Float[Tensor, ""]:
     r"""Mean structural similarity of images mapped to [0, 1] (Wang et al. 2004), 1 for equal ones; differentiable.
 
     .. math:: \frac{(2\mu_x\mu_y + c_1)(2\sigma_{xy} + c_2)}{(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}
 
-    with :math:`c_1 = 0.01^2`, :math:`c_2 = 0.03^2`, moments under a Gaussian of 7x7 pixels and sigma 1.5, without
-    padding, as in SASAN's code; mean over pixels, channels and images. clamped: where structure runs the other way the
+    with :math:`c_1 = 0.01^2`, :math:`c_2 = 0.03^2`, moments under a Gaussian of sigma 1.5 and `window` pixels, without
+    padding, as in SASAN's code (7; the metric of evaluation has 11); mean over pixels, channels and images. clamped: where structure runs the other way the
     value counts as 0, not below; without, it lies in [-1, 1]. In float32 whatever the autocast: variances are small
     differences of large means.
     """
     with torch.autocast(x.device.type, enabled=False):
         a, b = ((image.float() + 1) / 2 for image in (x, y))
         channels = a.shape[1]
-        place = torch.arange(WINDOW, device=a.device, dtype=a.dtype) - WINDOW // 2
+        place = torch.arange(window, device=a.device, dtype=a.dtype) - window // 2
         line = torch.exp(-(place**2) / (2 * SIGMA**2))
         line = (line / line.sum()).expand(5 * channels, 1, 1, -1)
         moments = torch.cat([a, b, a * a, b * b, a * b], 1)
