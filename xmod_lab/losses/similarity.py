@@ -18,10 +18,10 @@ def structural_similarity(
 
     .. math:: \frac{(2\mu_x\mu_y + c_1)(2\sigma_{xy} + c_2)}{(\mu_x^2 + \mu_y^2 + c_1)(\sigma_x^2 + \sigma_y^2 + c_2)}
 
-    with :math:`c_1 = 0.01^2`, :math:`c_2 = 0.03^2`, moments under a Gaussian of sigma 1.5 and `window` pixels, without
-    padding, as in SASAN's code (7; the metric of evaluation has 11); mean over pixels, channels and images. clamped: where structure runs the other way the
-    value counts as 0, not below; without, it lies in [-1, 1]. In float32 whatever the autocast: variances are small
-    differences of large means.
+    with :math:`c_1 = 0.01^2`, :math:`c_2 = 0.03^2`, moments under a Gaussian of sigma 1.5 and `window` pixels without
+    padding (7 in SASAN's code; the score of evaluation has 11), mean over pixels, channels and images. clamped: where
+    structure runs the other way the value counts as 0, not below; without, it lies in [-1, 1]. In float32 whatever the
+    autocast: variances are small differences of large means.
     """
     with torch.autocast(x.device.type, enabled=False):
         a, b = ((image.float() + 1) / 2 for image in (x, y))
