@@ -188,6 +188,7 @@ def build(spec: RunSpec, prepared: Prepared) -> Method:
         classes=tuple(prepared.classes),
         channels=prepared.channels,
         size=prepared.size,
+        paired=prepared.task.draw == "paired",
     )
     torch.manual_seed(seed_of(spec.seed, "weights"))
     method = method_entry(spec.method).cls(config, problem)

@@ -50,6 +50,19 @@ def dice_cross_entropy(
     return soft_dice(logits, labels) + cross_entropy(logits.float(), labels, weight)
 
 
+def balanced_cross_entropy(
+    logits: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b h w"]
+) -> Float[Tensor, ""]:
+    r"""`cross_entropy` with :math:`w_k = 1 - n_k / n`, one minus the share of class k in the batch (SASAN's code).
+
+    A batch that is all of one class has weight 0 for it and no others; its loss is then 0, with zero gradients.
+    """
+    share = F.one_hot(labels, logits.shape[1]).float().mean((0, 1, 2))
+    weight = 1 - share
+    each = F.cross_entropy(logits.float(), labels, weight, reduction="sum")
+    return each / weight[labels].sum().clamp_min(1e-6)
+
+
 def hard_dice(prediction: Int64[Tensor, "b h w"], labels: Int64[Tensor, "b h w"], classes: int) -> Float[Tensor, " k"]:
     """Dice of the foreground classes 1..classes-1 over all pixels given, in [0, 1]; NaN where a class is in neither."""
     scores = []

@@ -11,6 +11,7 @@ from xmod_lab.methods.csgan import CSGAN
 from xmod_lab.methods.enriched import Enriched
 from xmod_lab.methods.fcn import FCNBaseline
 from xmod_lab.methods.remic import ReMIC
+from xmod_lab.methods.sasan import SASAN
 from xmod_lab.methods.stargan import StarGAN
 from xmod_lab.methods.targan import TarGAN
 from xmod_lab.methods.uagan import UAGAN
@@ -33,6 +34,7 @@ UNET_PAPER = "Ronneberger et al. 2015, as in UAGAN's repository"
 CSA_PAPER = "Chen et al., MICCAI 2020"
 JOINT_HEART = ("cardiac_mr", "joint")
 JOINT_BRAIN = ("brain_tumour", "uagan")
+HEART = ("whole_heart", "sasan_mr_to_ct")
 ABDOMEN = ("abdomen", "liver")
 
 METHODS: dict[str, Entry] = {
@@ -64,6 +66,7 @@ METHODS: dict[str, Entry] = {
         CSGAN, {}, "a pair of translators for each two modalities, shapes kept", "Zhang et al., CVPR 2018", ABDOMEN
     ),
     "remic": Entry(ReMIC, {}, "a shared content code and styles, unpaired", "Shen et al., IEEE TMI 2020", ABDOMEN),
+    "sasan": Entry(SASAN, {}, "translation normalised by attention", "Tomar et al. 2021", HEART),
     "enriched": Entry(
         Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021", ABDOMEN
     ),

@@ -36,6 +36,8 @@ class Problem:
     """channels of an input image: neighbours times stacked modalities"""
     size: int
     """edge of the slices in pixels"""
+    paired: bool = False
+    """whether a batch holds the same slices of the same patients in all modalities"""
 
     @property
     def n_classes(self) -> int:
@@ -187,6 +189,12 @@ def at_least_two(known: tuple[str, ...], method: str) -> None:
     """Raise LabError if there is nothing to translate to."""
     if len(known) < 2:
         raise LabError(f"{method} translates between modalities: the task has {', '.join(known)} only", where=method)
+
+
+def exactly_two(known: tuple[str, ...], method: str) -> None:
+    """Raise LabError unless there is one way there and one back."""
+    if len(known) != 2:
+        raise LabError(f"{method} is of two modalities: the task has {', '.join(known)}", where=method)
 
 
 def a_multiple(size: int, of: int, method: str) -> None:
