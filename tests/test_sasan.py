@@ -22,7 +22,7 @@ from xmod_lab.models.sasan import AttentionModule, SelfAttentiveNorm, Synthesis
 
 
 def sasan(labelled: str = "A", paired: bool = False, size: int = 32, **config: Any) -> Any:
-    """At width 4, of A and B, always the same weights."""
+    """At width 8, of A and B, always the same weights."""
     names = tuple(labelled)
     classes = JOINT.classes if labelled else ()
     problem = dataclasses.replace(
@@ -31,7 +31,7 @@ def sasan(labelled: str = "A", paired: bool = False, size: int = 32, **config: A
     )  # fmt: skip
     torch.manual_seed(0)
     entry = METHODS["sasan"]
-    return entry.cls(build_config(entry.cls, {"width": 4} | entry.overrides | config), problem)
+    return entry.cls(build_config(entry.cls, {"width": 8} | entry.overrides | config), problem)
 
 
 def batch_of(labelled: str = "A", size: int = 32) -> dict[str, Any]:
@@ -46,6 +46,12 @@ def test_sizes_of_the_appendix() -> None:
     assert count_parameters(PatchCritic(3, 32, 3, extra=0)) == 167_649
     assert count_parameters(PatchCritic(5, 32, 3, extra=0, grow=False)) == 35_937
     assert count_parameters(PatchCritic(3, 64, 4, extra=0)) == 2_764_737, "the code's critic of images"
+
+
+def test_the_papers_profile_has_the_papers_width() -> None:
+    method = sasan(width=64)
+    assert count_parameters(method.generators["A->B"]) == count_parameters(Synthesis(1))
+    assert method.critics["A"].trunk[0].out_channels == 32 == method.seg_critic.trunk[2].out_channels
 
 
 def test_shapes_of_the_appendix() -> None:
@@ -278,7 +284,7 @@ def test_low_resolution_translates_half_the_size() -> None:
 def test_three_modalities_are_refused() -> None:
     problem = dataclasses.replace(JOINT, modalities=("A", "B", "C"))
     with pytest.raises(LabError, match="two modalities"):
-        METHODS["sasan"].cls(build_config(METHODS["sasan"].cls, {"width": 4}), problem)
+        METHODS["sasan"].cls(build_config(METHODS["sasan"].cls, {"width": 8}), problem)
 
 
 def test_maps_by_hand() -> None:

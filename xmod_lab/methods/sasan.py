@@ -90,7 +90,7 @@ class SASAN(Method):
         a_multiple(problem.size, 32 if config.low_resolution else 16, "SASAN")
         if problem.size < (least := 64 if config.low_resolution else 32):
             raise LabError(f"SASAN needs slices of {least} pixels at least, these have {problem.size}", where="SASAN")
-        k, n, width = problem.channels, config.attention_maps, config.width
+        k, n, width = problem.channels, config.attention_maps, config.width // 2
         a, b = problem.modalities
         self.translations = [(a, b), (b, a)]
         classes = problem.n_classes if problem.labelled else 0

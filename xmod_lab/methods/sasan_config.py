@@ -11,11 +11,13 @@ OFFICIAL: dict[str, object] = {"rate": 1e-4, "critic_rate": 1e-4, "attention_rat
 class SASANConfig:
     """The paper's networks and weights, with what its text leaves open read as follows.
 
+    width         twice that of the first layers: 64, the width of CycleGAN's, gives the appendix' 32
     pretraining, frozen   share of the steps in which the attention modules of labelled modalities learn to segment;
                   after that they stay as they are. As in the authors' code; the paper trains all of them in the cycle
     attention_maps   8; the paper tries 16
     low_resolution   translate images of half the size, and enlarge what comes out (Table 3)
-    critic_width, critic_layers   width 0: that of the generator. The appendix' critics; the code's are 64 and 4
+    critic_width, critic_layers   of the critics' first layer, 0: as the generators', in the appendix. The code's
+                  critics of images have 64 and 4
     adversarial_weight, seg_weight   of both critics, and of the one of segmentations against the other
     reconstruction_weight   of L1 and of 1 - SSIM alike (equation 2)
     identity_similarity   1 - SSIM in the identity loss as well, as in the code
