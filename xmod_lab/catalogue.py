@@ -24,6 +24,7 @@ def problem_of(key: str, task_name: str, size: int) -> Problem:
         classes=tuple(task.class_names),
         channels=task.neighbours * stacked,
         size=size,
+        paired=task.draw == "paired",
     )
 
 

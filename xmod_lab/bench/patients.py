@@ -11,7 +11,8 @@ from xmod_lab.bench.suites import WEIGHTED, suite
 from xmod_lab.evaluate.translators import UNTRANSLATED
 from xmod_lab.methods import METHODS
 from xmod_lab.methods.base import offers
-from xmod_lab.methods.enriched import ALONE, Enriched, EnrichedConfig
+from xmod_lab.methods.detached import Detached
+from xmod_lab.methods.enriched import ALONE, Enriched
 from xmod_lab.runs import Run, RunSpec, text_of
 
 if TYPE_CHECKING:
@@ -37,10 +38,12 @@ RUN = ("dataset", "task", "method", "variant", "system", "fold", "seed")
 def system(spec: RunSpec) -> str:
     """How tables call a run: the method, and in brackets its ablation where it is one, or its preset.
 
-    Enrichment is called by its translator, as enriched (targan), or single where there is none.
+    Segmenters of translations are called by the translator, as enriched (targan) and detached (sasan); enrichment
+    without one is single.
     """
-    if issubclass(METHODS[spec.method].cls, Enriched):
-        by = dict(spec.settings).get("translator", EnrichedConfig.translator)
+    cls = METHODS[spec.method].cls
+    if issubclass(cls, Enriched | Detached):
+        by = dict(spec.settings).get("translator", cls.Config.translator)
         name = "single" if by == ALONE else f"{spec.method} ({by})"
         others = tuple((key, value) for key, value in spec.settings if key != "translator")
         variant = dataclasses.replace(spec, settings=others).variant.removeprefix("default,")

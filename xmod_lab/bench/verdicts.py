@@ -226,8 +226,13 @@ def _sides(claim: Claim) -> list[str]:
 
 
 def _behind(claim: Claim) -> list[str]:
-    """The translators whose images the claim's systems see: that of enriched (targan) is targan."""
-    return [s.removeprefix("enriched (").removesuffix(")") for s in claim.systems if s.startswith("enriched (")]
+    """The translators whose images the claim's systems see: that of enriched (targan) is targan, of detached (sasan)
+    (labels=own) sasan."""
+    return [
+        system.split(" (")[1].removesuffix(")")
+        for system in claim.systems
+        if system.startswith(("enriched (", "detached ("))
+    ]
 
 
 def _seen(real: bool, same_data: bool) -> str:

@@ -8,6 +8,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
+from xmod_lab.methods.detached import Detached
 from xmod_lab.methods.enriched import Enriched
 from xmod_lab.methods.fcn import FCNBaseline
 from xmod_lab.methods.remic import ReMIC
@@ -32,6 +33,7 @@ class Entry(NamedTuple):
 
 UNET_PAPER = "Ronneberger et al. 2015, as in UAGAN's repository"
 CSA_PAPER = "Chen et al., MICCAI 2020"
+SASAN_PAPER = "Tomar et al. 2021"
 JOINT_HEART = ("cardiac_mr", "joint")
 JOINT_BRAIN = ("brain_tumour", "uagan")
 HEART = ("whole_heart", "sasan_mr_to_ct")
@@ -66,7 +68,8 @@ METHODS: dict[str, Entry] = {
         CSGAN, {}, "a pair of translators for each two modalities, shapes kept", "Zhang et al., CVPR 2018", ABDOMEN
     ),
     "remic": Entry(ReMIC, {}, "a shared content code and styles, unpaired", "Shen et al., IEEE TMI 2020", ABDOMEN),
-    "sasan": Entry(SASAN, {}, "translation normalised by attention", "Tomar et al. 2021", HEART),
+    "sasan": Entry(SASAN, {}, "translation normalised by attention", SASAN_PAPER, HEART),
+    "detached": Entry(Detached, {}, "a U-Net taught by translations of another modality", SASAN_PAPER, HEART),
     "enriched": Entry(
         Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021", ABDOMEN
     ),

@@ -66,15 +66,9 @@ class Enriched(UNetBaseline):
     @classmethod
     def reads(cls, config: EnrichedConfig) -> tuple[str, ...]:
         """The translator. Raises LabError for a method that does not translate."""
-        from xmod_lab.methods import METHODS, method_entry
-
         if config.translator == ALONE:
             return ()
-        if "translate" not in offers(method_entry(config.translator).cls):
-            able = [name for name, entry in METHODS.items() if "translate" in offers(entry.cls)]
-            raise LabError(f"{config.translator} does not translate", where="Enriched.translator",
-                           mend=f"known: {', '.join([*able, ALONE])}")
-        return (config.translator,)
+        return (translating(config.translator, "Enriched.translator", ALONE),)
 
     def others(self, modality: str) -> list[str]:
         """The modalities of the synthetic siblings of `modality`, in the order of the channels."""
@@ -128,6 +122,16 @@ class Enriched(UNetBaseline):
         """(b, k, h, w) of `modality` -> logits (b, c, h, w); the siblings are made here."""
         network = self.network(modality)
         return network(self.enrich(image, modality))
+
+
+def translating(name: str, where: str, *others: str) -> str:
+    """`name`, if it is of a method that translates. Raises LabError listing those that do, and `others`."""
+    from xmod_lab.methods import METHODS, method_entry
+
+    if "translate" not in offers(method_entry(name).cls):
+        able = [known for known, entry in METHODS.items() if "translate" in offers(entry.cls)]
+        raise LabError(f"{name} does not translate", where=where, mend=f"known: {', '.join([*able, *others])}")
+    return name
 
 
 def dynunet(channels: int, classes: int, width: int, _dropout: float) -> nn.Module:
