@@ -123,6 +123,52 @@ TARGAN_MEANS = {"targan": 64.18, "targan (C)": 51.03, "targan (S)": 62.65, "targ
 """the same, Table 3: S-score in %, mean over targets, without the parts in brackets"""
 
 
+NOT_ADAPTED = "scorer (none)"
+"""the scorer on the image as it is"""
+SASAN: dict[str, dict[str, float]] = {
+    "CT": {
+        NOT_ADAPTED: 9,
+        "scorer (cyclegan)": 55,
+        "scorer (ugatit)": 57,
+        "scorer (sasan)": 71,
+        "detached (sasan) (labels=own)": 78,
+        "scorer (sasan (seg))": 63,
+        "scorer (sasan (aux))": 58,
+        "scorer (sasan (reg))": 62,
+        "scorer (sasan (16 maps))": 54,
+        "scorer (sasan (low))": 57,
+        "scorer (sasan (reg 5))": 64,
+        "scorer (sasan (aux 60x))": 69,
+    },
+    "MR": {
+        NOT_ADAPTED: 9,
+        "scorer (cyclegan)": 51,
+        "scorer (ugatit)": 53,
+        "detached (sasan) (labels=own)": 70,
+    },
+    "T1": {NOT_ADAPTED: 2, "scorer (cyclegan)": 38, "scorer (sasan)": 42},
+    "joint MR": {"unet_individual": 85, "detached (sasan) (labels=true)": 87},
+}
+"""Tomar et al. 2021, Tables 1-5 by the modality tested, mean Dice in %. Its "SASAN (final)" is the row with a segmenter
+that was trained again on translated images ("w/ aug."), which no other system had; the row without is in Table 3 alone,
+for CT. Of the brain it does not say which of the two it is"""
+SASAN_PAIRED: dict[str, dict[str, float]] = {
+    "mae": {"pix2pix": 0.02, "mrgan": 0.03, "dc2anet": 0.04, "sasan": 0.04},
+    "psnr": {"pix2pix": 22.42, "mrgan": 21.46, "dc2anet": 20.99, "sasan": 21.37},
+    "ssim": {"pix2pix": 0.87, "mrgan": 0.90, "dc2anet": 0.90, "sasan": 0.90},
+    "rmse": {"pix2pix": 0.08, "mrgan": 0.08, "dc2anet": 0.09, "sasan": 0.09},
+    "pcc": {"pix2pix": 0.96, "mrgan": 0.97, "dc2anet": 0.97, "sasan": 0.97},
+    "lpips": {"pix2pix": 0.06, "mrgan": 0.05, "dc2anet": 0.05, "sasan": 0.05},
+}
+"""the same, Table 6 (RIRE, CT to MR), on images in [0, 1]"""
+
+
+def sasan_difference(method: str, other: str, column: str) -> float | None:
+    """`method` minus `other` in SASAN's Tables 1-5, None where one of them is not there."""
+    found = SASAN[column]
+    return round(found[method] - found[other], 2) if {method, other} <= set(found) else None
+
+
 def uagan_difference(method: str, other: str, modality: str, metric: str) -> float:
     """`method` minus `other` in UAGAN's Table 1."""
     column = UAGAN_COLUMNS.index(metric)

@@ -23,6 +23,9 @@ CSA_SYSTEMS = ("fcn_single", "ummkd", "fcn_joint", "msbn", "affinity", "csa")
 TRANSLATORS = ("targan", "stargan", "csgan", "remic")
 TARGAN_ABLATIONS = ("STC", "SC", "TC", "C", "S", "untraceable", "untraceable, S")
 ENRICHED_BY = ("none", "targan", "stargan")
+ADAPTERS = ("cyclegan", "ugatit", "sasan")
+"""translators of SASAN's Tables 1 and 2"""
+PAIRED = ("pix2pix", "mrgan", "dc2anet", "sasan")
 UNETS = ("unet_individual", "unet_joint", "multi_v4")
 WEIGHTED = (("beta1", 0.5), ("dice", False), ("foreground_weight", 0.98), ("schedule", "late"))
 """UAGAN's loss of segmentation and its optimiser, for the other systems in its table: weighted cross-entropy without
@@ -142,6 +145,58 @@ def translation_real(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     return [scorer_of(specs[0]), *specs]
 
 
+def adapted(
+    translators: Sequence[str], key: str, task: str, profile: str, fold: int, seeds: Sequence[int]
+) -> list[RunSpec]:
+    """Translators of a task with one labelled modality: their scorer, both bounds, and each translator with the
+    segmenter that its images teach; SASAN's with the labels of its own attention module as well."""
+    place: dict[str, Any] = {"dataset": key, "task": task, "profile": profile, "fold": fold}
+    found = [scorer_of(RunSpec(translators[0], **place))]
+    for seed in seeds:
+        found += [RunSpec(m, seed=seed, **place) for m in ("source_only", "target_only", *translators)]
+        found += [RunSpec("detached", seed=seed, settings=(("translator", t),), **place) for t in translators]
+        found.append(RunSpec("detached", seed=seed, settings=(("labels", "own"), ("translator", "sasan")), **place))
+    return found
+
+
+def sasan(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """SASAN's Tables 1, 2, 4 and 5: the heart in both directions, the brain, and translations with true labels.
+
+    A fold of the heart tests three patients of a modality, so each direction has two; the brain's tests twelve.
+    """
+    found = []
+    for fold in FOLDS[:2]:
+        for task in ("sasan_mr_to_ct", "sasan_ct_to_mr"):
+            found += adapted(ADAPTERS, "whole_heart", task, profile, fold, seeds)
+        for seed in seeds:
+            place: dict[str, Any] = {"dataset": "whole_heart", "task": "sasan_joint", "profile": profile, "fold": fold}
+            found += [RunSpec(m, seed=seed, **place) for m in ("unet_individual", "sasan")]
+            true = (("labels", "true"), ("translator", "sasan"))
+            found.append(RunSpec("detached", seed=seed, settings=true, **place))
+    return found + adapted(("cyclegan", "sasan"), "brain_tumour", "sasan", profile, 0, seeds)
+
+
+def sasan_ablations(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """SASAN's Table 3, from MR to CT, with the runs of the whole method and the scorer; the first seed alone."""
+    names = tuple(METHODS["sasan"].cls.ablations)
+    found = []
+    for fold in FOLDS[:2]:
+        place: dict[str, Any] = {"dataset": "whole_heart", "task": "sasan_mr_to_ct", "profile": profile, "fold": fold}
+        found += [scorer_of(RunSpec("sasan", **place)), RunSpec("sasan", seed=seeds[0], **place)]
+        found += variants("sasan", names, seed=seeds[0], **place)
+    return found
+
+
+def sasan_real(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """The same adaptation on the real glioma patients: labels on FLAIR, tested on T1 after contrast. One fold."""
+    return adapted(("cyclegan", "sasan"), "lgg", "flair_to_t1gd", profile, 0, seeds)
+
+
+def paired(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """SASAN's Table 6: supervised translation of heads whose MR was registered to the CT. A fold tests six."""
+    return [RunSpec(m, "head_ct_mr", "registered", profile, seed=s) for m in PAIRED for s in seeds]
+
+
 def suites() -> dict[str, Callable[[], list[RunSpec]]]:
     """Every suite by name. The lesson runs one seed of each grid (the baselines three), study three."""
     grids = {
@@ -151,6 +206,10 @@ def suites() -> dict[str, Callable[[], list[RunSpec]]]:
         "joint-real": joint_real,
         "translation": translation,
         "translation-real": translation_real,
+        "sasan": sasan,
+        "sasan-ablations": sasan_ablations,
+        "sasan-real": sasan_real,
+        "paired": paired,
     }
     found: dict[str, Callable[[], list[RunSpec]]] = {
         "smoke": smoke,
