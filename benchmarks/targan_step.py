@@ -2,8 +2,9 @@
 
 256x256 pixels, four slices, three modalities, networks of width 64, six critic layers. The straightforward step is
 arranged like the authors' loop, in float32: translations for the critics are made without gradient, and made anew for
-the generator. The lab's step makes them once. Each way runs in a process of its own, for its own peak of memory, in
-turn with the others; seconds are the least of its steps, so that a neighbour on the machine weighs little.
+the generator. The lab's step makes them once, and computes features of full and half the size again on the way back
+instead of keeping them. Each way runs in a process of its own, for its own peak of memory, in turn with the others;
+seconds are the least of its steps, so that a neighbour on the machine weighs little.
 
     python benchmarks/targan_step.py [--repeats 2] [--size 256] [--out benchmarks/results/targan_step.json]
 """
@@ -67,7 +68,7 @@ def one_way(name: str, size: int, steps: int) -> dict[str, float]:
     plain, bf16 = WAYS[name]
     device = pick()
     torch.manual_seed(0)
-    config = TarGANConfig(width=64, critic_layers=6, shape_width=16, conditioning="plane")
+    config = TarGANConfig(width=64, critic_layers=6, shape_width=16, conditioning="plane", recompute=not plain)
     method = (Straightforward if plain else TarGAN)(config, Problem(NAMES, NAMES, NAMES, (), ("liver",), 1, size))
     method.to(device)
     stage = method.stages()[0]

@@ -204,6 +204,20 @@ def test_one_update_moves_generator_and_shape_controller() -> None:
     assert generating == {*method.generator.parameters(), *method.shape.parameters()}
 
 
+def test_recomputing_changes_memory_and_no_number() -> None:
+    gradients, kept = [], []
+    for recompute in (False, True):
+        method = built("targan", recompute=recompute)
+        held: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, h=held: h.append(t.numel()) or t, lambda t: t):
+            update = Kept()
+            step(method, a_batch(), update)
+        kept.append(sum(held))
+        gradients.append(torch.autograd.grad(update.losses["generator"], list(method.generator.parameters())))
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert kept[1] < 0.8 * kept[0]
+
+
 def test_averaged_weights_against_a_loop() -> None:
     torch.manual_seed(0)
     network = nn.Linear(2, 1)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from xmod_lab.models.blocks import Tap
 from xmod_lab.models.norm import Film
@@ -72,6 +73,8 @@ class TargetAware(nn.Module):
                   "film": it also scales and shifts the channels of each stream's encoder
     padding       "zeros", or "reflect", with which a plane says nothing at all
     area          False: no second stream (Table 3, "w/o T")
+    recompute     keep only the inputs of each stream's own blocks while training, and compute them again on the way
+                  back: their features, of full and half the size, are most of what a step remembers
 
     Values lie in (-1, 1). 33,750,656 parameters with one channel, three modalities, planes and width 64, of which the
     image stream uses 32,954,048.
@@ -85,9 +88,10 @@ class TargetAware(nn.Module):
         conditioning: str = "plane",
         padding: Padding = "zeros",
         area: bool = True,
+        recompute: bool = False,
     ):
         super().__init__()
-        self.modalities = modalities
+        self.modalities, self.recompute = modalities, recompute
         f, films = width, modalities if conditioning == "film" else 0
         self.encoders, self.decoders, self.heads = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for stream in STREAMS if area else STREAMS[:1]:
@@ -117,10 +121,16 @@ class TargetAware(nn.Module):
         planes = F.one_hot(modality, self.modalities).to(x.dtype)[..., None, None].expand(-1, -1, *x.shape[2:])
         x, skips = torch.cat([x, planes], 1), []
         for block, tap in zip(self.encoders[stream].children(), self.taps[stream].children(), strict=True):
-            feature = tap(block(x, modality))
+            feature = tap(self._own(block, x, modality))
             skips.append(half(feature))
             x = self.pool(feature)
         return skips, x
+
+    def _own(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        """A block of one stream's own, remembered or not."""
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
+            return block(*inputs)
+        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)  # nothing is drawn in it
 
     def _shared(self, x: Tensor) -> Tensor:
         fine = self.down[0](x)
@@ -143,8 +153,8 @@ class TargetAware(nn.Module):
         found = {}
         for (name, (skips, _)), x in zip(encoded.items(), deep, strict=True):
             first, up, last = self.decoders[name].children()
-            x = up(first(torch.cat([x, skips[1]], 1)))
-            x = last(torch.cat([x, skips[0]], 1))
+            x = self._own(up, self._own(first, torch.cat([x, skips[1]], 1)))
+            x = self._own(last, torch.cat([x, skips[0]], 1))
             found[name] = torch.tanh(self.heads[name](x))
         return found
 
