@@ -11,8 +11,9 @@ import torch
 from tests.tiny import make_tiny
 from xmod_lab.data.prepare import prepare
 from xmod_lab.data.volume import load_volume
-from xmod_lab.evaluate.regions import everything_rows, inside_outside, map_ratios
-from xmod_lab.methods.base import Problem
+from xmod_lab.evaluate.regions import correlation, everything_rows, inside_outside, map_correlations, map_ratios
+from xmod_lab.maps import Map
+from xmod_lab.methods.base import Method, Problem
 from xmod_lab.methods.uagan import UAGAN, UAGANConfig
 
 
@@ -30,6 +31,37 @@ def test_what_has_no_ratio(case: str) -> None:
     body = inside.copy() if case == "all inside" else np.ones((1, 2, 2), bool)
     values = np.where(inside, 1.0, 0.0) if case == "dark outside" else np.ones((1, 2, 2))
     assert np.isnan(inside_outside(values, inside, body))
+
+
+def test_correlation_by_hand() -> None:
+    mask = np.array([0.0, 0.0, 1.0, 1.0])
+    assert correlation(7 + 3 * mask, mask) == pytest.approx(1.0) and correlation(-mask, mask) == pytest.approx(-1.0)
+    assert correlation(np.array([0.0, 1.0, 0.0, 1.0]), mask) == pytest.approx(0.0)
+    assert np.isnan(correlation(np.ones(4), mask)) and np.isnan(correlation(mask, np.zeros(4)))
+
+
+def test_maps_that_know_a_structure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path))
+    prepared = prepare(make_tiny(tmp_path, ("A", "B"), noise=0.0), None, 32)
+
+    class Bright(Method):
+        """Map 0 is where A is bright, which in A's contrast is the core; map 1 its negative; map 2 constant."""
+
+        def maps(self, batch: dict[str, object]) -> dict[str, Map]:
+            (name,) = batch
+            bright = (batch[name].image > 0.3).float()
+            return {f"attention/{name}/{name}": Map("stack", torch.cat([bright, -bright, 0 * bright], 1), name, "x")}
+
+    method = Bright(None, Problem(("A", "B"), ("A", "B"), ("A",), ("B",), ("core", "rim"), 1, 32))
+    method.weight = torch.nn.Parameter(torch.zeros(1))
+    table = map_correlations(method, prepared, "attention/", batch=4)
+    assert len(table) == 2 * len(prepared.split.test) * 3 * 2
+    core = table[(table["modality"] == "A") & (table["structure"] == "core")]
+    assert (core.loc[core["map"] == 0, "correlation"] > 0.8).all()
+    assert core.loc[core["map"] == 1, "correlation"].to_numpy() == pytest.approx(
+        -core.loc[core["map"] == 0, "correlation"].to_numpy())  # fmt: skip
+    assert core.loc[core["map"] == 2, "correlation"].isna().all()
+    assert (table.loc[(table["modality"] == "B") & (table["structure"] == "core"), "correlation"].dropna() < 0.8).all()
 
 
 def test_gates_of_uagan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

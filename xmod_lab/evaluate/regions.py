@@ -56,6 +56,45 @@ def map_ratios(method: Method, prepared: Prepared, prefix: str, batch: int = 32)
     return pd.DataFrame(rows)
 
 
+@torch.no_grad()
+def map_correlations(method: Method, prepared: Prepared, prefix: str, batch: int = 32) -> pd.DataFrame:
+    """How much each map of a `stack` and each structure occupy the same pixels, over each test volume.
+
+    Pearson's correlation of the map's values with the structure's mask, over the body's pixels of all slices: in
+    [-1, 1], 0 for a map that does not know the structure, whatever the map's scale and offset; NaN for a structure that
+    the patient does not have, and a constant map. Stacks are those whose name begins with `prefix`; of a modality's own
+    images only (``attention/MR/MR`` for "attention/"). One row a patient, modality, map (from 0) and structure.
+    """
+    import pandas as pd
+
+    method.eval()
+    rows: list[dict[str, Any]] = []
+    for modality in prepared.task.tested:
+        for case in test_volumes(prepared, modality):
+            truth = case.geometry.forward(case.truth, "nearest")
+            body = case.slices.foreground.numpy() | (truth > 0)
+            parts = []
+            for start in range(0, len(truth), batch):
+                image = case.slices.image[start : start + batch].to(next(method.parameters()).device)
+                slices = case.slices._replace(image=image, foreground=case.slices.foreground[start : start + batch])
+                maps = method.maps({modality: slices})  # type: ignore[operator]
+                parts.append(maps[f"{prefix}{modality}/{modality}"].values.float().cpu().numpy())
+            values = np.concatenate(parts).swapaxes(0, 1)[:, body]
+            for structure, members in structures_of(prepared).items():
+                mask = np.isin(truth, members)[body].astype(np.float64)
+                for number, value in enumerate(values):
+                    where = {"patient": case.patient, "modality": modality, "map": number, "structure": structure}
+                    rows.append(where | {"correlation": correlation(value.astype(np.float64), mask)})
+    return pd.DataFrame(rows)
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's correlation of two vectors; NaN where one is constant."""
+    if x.std() == 0 or y.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(x, y)[0, 1])
+
+
 def everything_rows(prepared: Prepared) -> pd.DataFrame:
     """The trivial answer that fills the picture: `everything`, Dice of calling all foreground the structure.
 
