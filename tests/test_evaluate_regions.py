@@ -57,11 +57,11 @@ def test_maps_that_know_a_structure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     table = map_correlations(method, prepared, "attention/", batch=4)
     assert len(table) == 2 * len(prepared.split.test) * 3 * 2
     core = table[(table["modality"] == "A") & (table["structure"] == "core")]
-    assert (core.loc[core["map"] == 0, "correlation"] > 0.8).all()
+    assert (core.loc[core["map"] == 0, "correlation"] > 0.5).all()
     assert core.loc[core["map"] == 1, "correlation"].to_numpy() == pytest.approx(
         -core.loc[core["map"] == 0, "correlation"].to_numpy())  # fmt: skip
     assert core.loc[core["map"] == 2, "correlation"].isna().all()
-    assert (table.loc[(table["modality"] == "B") & (table["structure"] == "core"), "correlation"].dropna() < 0.8).all()
+    assert (table.loc[(table["modality"] == "B") & (table["structure"] == "core"), "correlation"].dropna() < 0.5).all()
 
 
 def test_gates_of_uagan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
