@@ -68,8 +68,9 @@ def one_way(name: str, size: int, steps: int) -> dict[str, float]:
     plain, bf16 = WAYS[name]
     device = pick()
     torch.manual_seed(0)
-    config = TarGANConfig(width=64, critic_layers=6, shape_width=16, conditioning="plane", recompute=not plain)
+    config = TarGANConfig(width=64, critic_layers=6, shape_width=16, conditioning="plane")
     method = (Straightforward if plain else TarGAN)(config, Problem(NAMES, NAMES, NAMES, (), ("liver",), 1, size))
+    method.generator.recompute &= not plain
     method.to(device)
     stage = method.stages()[0]
     enter(method, stage)
