@@ -34,8 +34,10 @@ class Straightforward(TarGAN):
 
 
 def make(plain: bool, size: int) -> Method:
-    config = TarGANConfig(width=64, critic_layers=6, shape_width=16, conditioning="plane", recompute=not plain)
-    return (Straightforward if plain else TarGAN)(config, Problem(NAMES, NAMES, NAMES, (), ("liver",), 1, size))
+    config = TarGANConfig(width=64, critic_layers=6, shape_width=16, conditioning="plane")
+    method = (Straightforward if plain else TarGAN)(config, Problem(NAMES, NAMES, NAMES, (), ("liver",), 1, size))
+    method.generator.recompute &= not plain
+    return method
 
 
 def slices_of(size: int, device: torch.device) -> dict[str, Slices]:

@@ -207,7 +207,9 @@ def test_one_update_moves_generator_and_shape_controller() -> None:
 def test_recomputing_changes_memory_and_no_number() -> None:
     gradients, kept = [], []
     for recompute in (False, True):
-        method = built("targan", recompute=recompute)
+        method = built("targan")
+        assert not method.generator.recompute and built("targan", size=192).generator.recompute
+        method.generator.recompute = recompute
         held: list[int] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, h=held: h.append(t.numel()) or t, lambda t: t):
             update = Kept()

@@ -38,8 +38,10 @@ OFFICIAL: dict[str, object] = {
     "rate": 1e-4,
     "critic_rate": 3e-4,
     "reconstruction_weight": 1.0,
-    "recompute": True,
 }
+LARGE = 192
+"""edge of slices in pixels from which on a step computes its finest features twice instead of keeping them: at the
+authors' sizes they are most of what it would remember"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,6 @@ class TarGANConfig:
     reconstruction_weight   10, as in StarGAN; 1 in the paper. With 1 a short run learns what an image of a modality
                   looks like and forgets the one it was given: all but the target area is gone
     decay         of the weight average, which translates in tests
-    recompute     see `models.targan.TargetAware`: less memory, more time, the same numbers; for the authors' sizes
     """
 
     width: int = 16
@@ -86,7 +87,6 @@ class TarGANConfig:
     exclusive: bool = False
     raw_crossing: bool = False
     decay: float = 0.999
-    recompute: bool = False
     augment: str = "standard"
 
 
@@ -137,8 +137,9 @@ class TarGAN(Method):
         a_multiple(problem.size, 16, "TarGAN")
         count = len(problem.labelled)
         self.generator = TargetAware(
-            problem.channels, count, config.width, config.conditioning, config.padding, config.area, config.recompute
+            problem.channels, count, config.width, config.conditioning, config.padding, config.area
         )
+        self.generator.recompute = problem.size >= LARGE
         self.averaged = averaged(self.generator, config.decay)
         self.shape = ShapeController(problem.channels, config.shape_width) if config.shape else None
         self.critics = nn.ModuleDict({
