@@ -8,8 +8,11 @@ from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
+from xmod_lab.methods.dc2anet import DC2Anet
 from xmod_lab.methods.enriched import Enriched
 from xmod_lab.methods.fcn import FCNBaseline
+from xmod_lab.methods.mrgan import MRGAN
+from xmod_lab.methods.pix2pix import Pix2Pix
 from xmod_lab.methods.remic import ReMIC
 from xmod_lab.methods.stargan import StarGAN
 from xmod_lab.methods.targan import TarGAN
@@ -34,6 +37,7 @@ CSA_PAPER = "Chen et al., MICCAI 2020"
 JOINT_HEART = ("cardiac_mr", "joint")
 JOINT_BRAIN = ("brain_tumour", "uagan")
 ABDOMEN = ("abdomen", "liver")
+HEAD = ("head_ct_mr", "registered")
 
 METHODS: dict[str, Entry] = {
     "unet_individual": Entry(
@@ -66,6 +70,11 @@ METHODS: dict[str, Entry] = {
     "remic": Entry(ReMIC, {}, "a shared content code and styles, unpaired", "Shen et al., IEEE TMI 2020", ABDOMEN),
     "enriched": Entry(
         Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021", ABDOMEN
+    ),
+    "pix2pix": Entry(Pix2Pix, {}, "a U-Net and a critic of pairs, one way", "Isola et al., CVPR 2017", HEAD),
+    "mrgan": Entry(MRGAN, {}, "paired translation both ways, with a cycle", "Jin et al., Sensors 2019", HEAD),
+    "dc2anet": Entry(
+        DC2Anet, {}, "MR-GAN with slopes and similarity, images also judged alone", "Jin et al., Appl. Sci. 2019", HEAD
     ),
 }
 
