@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.joint import a_batch, built, one_step
 from tests.pairs import WAYS, WEIGHTS, terms_of
@@ -72,6 +72,20 @@ def test_a_head_rests_while_the_other_is_taught() -> None:
     trained = [part - middle for part in moved]
     assert trained == [heads[0], {"generators"}, heads[1], {"generators"}]
     assert all(moved[i] & middle for i in (0, 2)), "what they share is taught twice"
+
+
+def test_in_bf16_the_second_update_sees_what_the_first_did() -> None:
+    """Autocast keeps its copies of weights for a whole step, unless an update throws them away."""
+    torch.manual_seed(0)
+    layer, image = nn.Conv2d(1, 1, 1), torch.randn(2, 1, 4, 4)
+    update = Update({"it": torch.optim.SGD(layer.parameters(), 1.0)})
+    found = []
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            if not found:
+                update(layer(image).float().square().mean(), "it")
+            found.append(layer(image))
+    assert torch.equal(found[0], found[1])
 
 
 def test_one_memory_or_two() -> None:

@@ -55,6 +55,7 @@ class Update:
         for optimiser in chosen:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+        torch.clear_autocast_cache()  # or bf16 copies of the weights as they were would serve the rest of the step
 
 
 def _average(tensors: list[Tensor]) -> None:
