@@ -15,6 +15,9 @@ from xmod_lab.train import Update, enter
 
 ALONE: dict[str, dict[str, Any]] = {"enriched": {"translator": "none"}}
 """without the run that a method reads; tests of its own have one"""
+PAIRED = ("pix2pix", "mrgan", "dc2anet")
+"""methods that learn from registered pairs, and the fields of a task that has them"""
+PAIRED_TASK: dict[str, Any] = {"draw": "paired", "one_modality_per_patient": False}
 JOINT = Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32)
 
 
@@ -31,8 +34,10 @@ def built(name: str, modalities: str = "AB", size: int = 32, **config: Any) -> A
     return method
 
 
-def a_batch(modalities: str = "AB", each: int = 2, size: int = 32, seed: int = 0) -> dict[str, Slices]:
-    """Random slices of each modality; the label has a core in a rim."""
+def a_batch(
+    modalities: str = "AB", each: int = 2, size: int = 32, seed: int = 0, paired: bool = False
+) -> dict[str, Slices]:
+    """Random slices of each modality; the label has a core in a rim. paired: of the same patients."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for m in modalities:
@@ -40,7 +45,8 @@ def a_batch(modalities: str = "AB", each: int = 2, size: int = 32, seed: int = 0
         label = torch.zeros(each, size, size, dtype=torch.long)
         label[:, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = 2
         label[:, 3 * size // 8 : 5 * size // 8, 3 * size // 8 : 5 * size // 8] = 1
-        found[m] = Slices(image, label, label > 0, [f"{m}{i}" for i in range(each)], torch.arange(each))
+        names = [f"{'p' if paired else m}{i}" for i in range(each)]
+        found[m] = Slices(image, label, label > 0, names, torch.arange(each))
     return found
 
 

@@ -34,8 +34,9 @@ def sasan(labelled: str = "A", paired: bool = False, size: int = 32, **config: A
     return entry.cls(build_config(entry.cls, {"width": 8} | entry.overrides | config), problem)
 
 
-def batch_of(labelled: str = "A", size: int = 32) -> dict[str, Any]:
-    return {m: s if m in labelled else s._replace(label=None) for m, s in a_batch("AB", size=size).items()}
+def batch_of(labelled: str = "A", size: int = 32, paired: bool = False) -> dict[str, Any]:
+    batch = a_batch("AB", size=size, paired=paired)
+    return {m: s if m in labelled else s._replace(label=None) for m, s in batch.items()}
 
 
 def test_sizes_of_the_appendix() -> None:
@@ -259,13 +260,15 @@ def test_with_both_labelled_true_labels_take_the_place_of_pseudo_labels() -> Non
 
 
 def test_paired_without_labels() -> None:
-    method, batch = sasan("", paired=True), batch_of("")
+    method, batch = sasan("", paired=True), batch_of("", paired=True)
     assert [s.name for s in method.stages()] == ["cycle"] and method.seg_critic is None
     losses = one_step(method, 0, Kept(), batch).losses
     made = method.translate(batch["A"].image, "A", "B"), method.translate(batch["B"].image, "B", "A")
     expected = 10 * ((made[0] - batch["B"].image).abs().mean() + (made[1] - batch["A"].image).abs().mean()) / 2
     assert losses["pair"] == pytest.approx(expected.item(), rel=1e-4)
     assert not {"auxiliary", "critic/segmentation"} & set(losses)
+    with pytest.raises(LabError, match="not of the same patients"):
+        one_step(method, 0, Kept(), batch_of(""))
     with pytest.raises(LabError, match="without labels"):
         method.segment(batch["A"].image, "A")
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests import train_worker
+from tests.joint import PAIRED
 from tests.tiny import make_tiny
 from xmod_lab import checkpoint
 from xmod_lab.data.prepare import Prepared, prepare
@@ -233,10 +234,11 @@ def test_killed_at_20_random_steps_the_weights_are_bit_identical(tmp_path: Path)
     assert all(torch.equal(whole_weights[k], cut_weights[k]) for k in whole_weights), f"killed at {steps}"
 
 
-@pytest.mark.parametrize("name", ["uagan", "csa", "targan", "stargan", "csgan", "remic", "enriched"])
+@pytest.mark.parametrize("name", ["uagan", "csa", "targan", "stargan", "csgan", "remic", "enriched", *PAIRED])
 def test_killed_methods_end_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """SIGKILL in the first, a middle and the last of CSGAN's stages, at the same steps of methods with two optimisers,
-    with running statistics a modality, averaged weights, a running style, and another method's derived images."""
+    with running statistics a modality, averaged weights, a running style, another method's derived images, and pools of
+    earlier translations."""
     make_tiny(tmp_path / "home", **TASK)
     drawn = random.Random(int.from_bytes(os.urandom(4), "big"))
     steps = [drawn.choice(stage) for stage in (range(1, 4), range(5, 15), range(16, 19))]

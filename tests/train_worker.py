@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # an optimiser imports it (seconds): before the forks, not in each of them
 
+from tests.joint import PAIRED, PAIRED_TASK
 from tests.tiny import tiny_manifest
 from xmod_lab import device
 from xmod_lab.data import manifest
@@ -27,14 +28,16 @@ from xmod_lab.methods.base import Method, Problem, build_config
 from xmod_lab.train import fit
 
 STEPS = 60
-WIDTH = {"csa": 8, "msbn": 8}
+POOL = {"pool": 4}  # full, and giving back earlier images, long before the last step
+SETTINGS = {"csa": {"width": 8}, "msbn": {"width": 8}, "mrgan": POOL, "dc2anet": POOL}
 
 
 def tiny_method(name: str) -> Method:
     """A method of METHODS for two modalities of the tiny data set."""
     entry = METHODS[name]
     problem = Problem(("T1", "T2"), ("T1", "T2"), ("T1", "T2"), (), ("core", "rim"), 1, 32)
-    method = entry.cls(build_config(entry.cls, {"width": WIDTH.get(name, 4)} | entry.overrides), problem)
+    values = {"width": 4} | SETTINGS.get(name, {}) | entry.overrides
+    method = entry.cls(build_config(entry.cls, values), problem)
     for other in entry.cls.reads(method.config):
         method.receive(other, tiny_method(other))
     return method
@@ -49,7 +52,8 @@ def train(
 ) -> None:
     """Train the methods in turn, the first into `folder`, the others into folders below it with their names."""
     torch.set_num_threads(1)
-    text = tiny_manifest(("T1", "T2"), "registered", "tiny", {}, {}, {"labelled": ["T1", "T2"], "unlabelled": []})
+    task = {"labelled": ["T1", "T2"], "unlabelled": []} | (PAIRED_TASK if names[0] in PAIRED else {})
+    text = tiny_manifest(("T1", "T2"), "registered", "tiny", {}, {}, task)
     prepared = prepare(manifest.parse(text, "tiny")["tiny"], None, 32)
     device.join_group(torch.device("cpu"))
     for name in names:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def wasserstein_critic(real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
@@ -32,6 +33,20 @@ def least_squares_generator(fake: Tensor) -> Float[Tensor, ""]:
     r""":math:`\mathbb E[(D(x') - 1)^2]`, minimised by the generator; >= 0 (Mao et al. 2017; without the half, as in
     CycleGAN's and MUNIT's codes)."""
     return (fake.float() - 1).square().mean()
+
+
+def cross_entropy_critic(real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
+    r""":math:`-\tfrac12 \mathbb E[\ln \sigma(D(x))] - \tfrac12 \mathbb E[\ln(1 - \sigma(D(x')))]`, >= 0.
+
+    Goodfellow et al. 2014, of logits, with Pix2Pix's half; ln 2 for a critic whose scores are all 0. Minimised by the
+    critic. Means are over all scores given, those of patches included.
+    """
+    return 0.5 * (F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean())
+
+
+def cross_entropy_generator(fake: Tensor) -> Float[Tensor, ""]:
+    r""":math:`-\mathbb E[\ln \sigma(D(x'))]`, minimised by the generator; >= 0, ln 2 where all scores are 0."""
+    return F.softplus(-fake.float()).mean()
 
 
 def gradient_penalty(

@@ -1,6 +1,11 @@
-"""Losses that compare two images: structural similarity and gradient differences. Images (b, k, h, w) in [-1, 1]."""
+"""Losses that compare two images: structural similarity, gradient and feature differences.
+
+Images (b, k, h, w) in [-1, 1].
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -9,6 +14,8 @@ from torch.nn import functional as F
 
 WINDOW, SIGMA = 7, 1.5
 K1, K2 = 0.01, 0.03
+LEAST = 1e-4
+"""similarity whose logarithm is still taken"""
 
 
 def structural_similarity(
@@ -36,6 +43,24 @@ def structural_similarity(
         found = (2 * product + K1**2) * (2 * (ab - product) + K2**2)
         found = found / ((squares + K1**2) * (aa + bb - squares + K2**2))
         return (found.clamp_min(0) if clamped else found).mean()
+
+
+def dissimilarity(
+    x: Float[Tensor, "b k h w"], y: Float[Tensor, "b k h w"], logarithm: bool = False
+) -> Float[Tensor, ""]:
+    r""":math:`1 - s`, in [0, 2], of the structural similarity s, opposite structure counted; 0 for equal images.
+
+    logarithm: :math:`-\ln \max(s, 10^{-4})`, in [0, 9.22], as in DC2Anet, which takes ln 0 where s is not positive.
+    Below the limit it has no gradient, while 1 - s always has one.
+    """
+    s = structural_similarity(x, y, clamped=False)
+    return -s.clamp_min(LEAST).log() if logarithm else 1 - s
+
+
+def feature_difference(x: Sequence[Tensor], y: Sequence[Tensor]) -> Float[Tensor, ""]:
+    r""":math:`\frac1L \sum_l E|\phi_l(x) - \phi_l(y)|`, >= 0, of features (b, c_l, h_l, w_l) of both images, level by
+    level: the perceptual loss of DC2Anet, of whatever network :math:`\phi` gave them."""
+    return torch.stack([(a.float() - b.float()).abs().mean() for a, b in zip(x, y, strict=True)]).mean()
 
 
 def gradient_difference(x: Float[Tensor, "b k h w"], y: Float[Tensor, "b k h w"]) -> Float[Tensor, ""]:

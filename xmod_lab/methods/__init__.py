@@ -8,9 +8,12 @@ from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
+from xmod_lab.methods.dc2anet import DC2Anet
 from xmod_lab.methods.detached import Detached
 from xmod_lab.methods.enriched import Enriched
 from xmod_lab.methods.fcn import FCNBaseline
+from xmod_lab.methods.mrgan import MRGAN
+from xmod_lab.methods.pix2pix import Pix2Pix
 from xmod_lab.methods.remic import ReMIC
 from xmod_lab.methods.sasan import SASAN
 from xmod_lab.methods.stargan import StarGAN
@@ -38,6 +41,7 @@ JOINT_HEART = ("cardiac_mr", "joint")
 JOINT_BRAIN = ("brain_tumour", "uagan")
 HEART = ("whole_heart", "sasan_mr_to_ct")
 ABDOMEN = ("abdomen", "liver")
+HEAD = ("head_ct_mr", "registered")
 
 METHODS: dict[str, Entry] = {
     "unet_individual": Entry(
@@ -72,6 +76,11 @@ METHODS: dict[str, Entry] = {
     "detached": Entry(Detached, {}, "a U-Net taught by translations of another modality", SASAN_PAPER, HEART),
     "enriched": Entry(
         Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021", ABDOMEN
+    ),
+    "pix2pix": Entry(Pix2Pix, {}, "a U-Net and a critic of pairs, one way", "Isola et al., CVPR 2017", HEAD),
+    "mrgan": Entry(MRGAN, {}, "paired translation both ways, with a cycle", "Jin et al., Sensors 2019", HEAD),
+    "dc2anet": Entry(
+        DC2Anet, {}, "MR-GAN with slopes and similarity, images also judged alone", "Jin et al., Appl. Sci. 2019", HEAD
     ),
 }
 

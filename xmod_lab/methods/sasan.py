@@ -30,6 +30,7 @@ from xmod_lab.methods.base import (
     index_of,
     late,
 )
+from xmod_lab.methods.pairs import pairs
 from xmod_lab.methods.sasan_config import ABLATIONS, PRESETS, SASANConfig
 from xmod_lab.methods.sasan_maps import maps_of
 from xmod_lab.models.critic import PatchCritic
@@ -195,7 +196,8 @@ class SASAN(Method):
             if c.agreement_weight:
                 add("agreement", c.agreement_weight, F.l1_loss(fake[t].maps.float(), real[s].maps.float()))
             if self.problem.paired:
-                add("pair", c.voxel_weight, F.l1_loss(made[t].float(), x[t]))
+                n = len(pairs(batch, s, t, "SASAN")[0])
+                add("pair", c.voxel_weight, F.l1_loss(made[t][:n].float(), x[t][:n]))
             if c.auxiliary_weight:
                 for logits, label in self._supervised(batch, s, t, real, fake):
                     add("auxiliary", c.auxiliary_weight, self._segmentation(logits, label))

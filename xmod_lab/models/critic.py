@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -60,26 +62,58 @@ class PatchCritic(nn.Module):
 
     grow     width doubles from layer to layer, up to eightfold; False: all layers have `width` channels
     affine   of the normalisation
+    batch    batch normalisation instead, after convolutions without bias (Pix2Pix: 2,764,609 with two channels)
 
     3 and 1 `layers` and `extra` judge patches of 70x70 pixels: 2,764,737 parameters at width 64 with three channels,
-    2,762,689 with one. 3 and 0 judge 46x46 (SASAN: 167,649 at width 32 with three channels), 4 and 0 judge 94x94.
+    2,762,689 with one. 3 and 0 judge 46x46 (SASAN: 167,649 at width 32 with three channels), 4 and 0 judge 94x94
+    (MR-GAN, affine: 2,765,505 with two channels).
     """
 
     def __init__(
-        self, channels: int, width: int = 64, layers: int = 3, extra: int = 1, grow: bool = True, affine: bool = False
+        self,
+        channels: int,
+        width: int = 64,
+        layers: int = 3,
+        extra: int = 1,
+        grow: bool = True,
+        affine: bool = False,
+        batch: bool = False,
     ):
         super().__init__()
         widths = [width * (min(2**i, 8) if grow else 1) for i in range(layers + extra)]
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for i in range(1, layers + extra):
             stride = 2 if i < layers else 1
-            conv = nn.Conv2d(widths[i - 1], widths[i], 4, stride, 1)
-            parts += [conv, nn.InstanceNorm2d(widths[i], affine=affine), nn.LeakyReLU(0.2)]
+            conv = nn.Conv2d(widths[i - 1], widths[i], 4, stride, 1, bias=not batch)
+            norm = nn.BatchNorm2d(widths[i]) if batch else nn.InstanceNorm2d(widths[i], affine=affine)
+            parts += [conv, norm, nn.LeakyReLU(0.2)]
         self.trunk = nn.Sequential(*parts)
         self.patches = nn.Conv2d(widths[-1], 1, 4, 1, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 u v"]:
         return self.patches(self.trunk(x))
+
+
+class HybridCritic(nn.Module):
+    """DC2Anet's critic: a `PatchCritic` of 94x94 pixels for pairs of images and one for `single` images, in one.
+
+    Of each kind the first and the last convolution are its own (`first`, `last`); the three layers between (`middle`)
+    are shared. 2,774,786 parameters at width 64 with one channel, of which 2,755,200 are shared.
+    """
+
+    def __init__(self, channels: int, width: int = 64, layers: int = 4, kinds: Sequence[str] = ("pair", "single")):
+        super().__init__()
+        whole = PatchCritic(channels, width, layers, 0, affine=True)
+        inputs = {kind: channels * (2 if kind == "pair" else 1) for kind in kinds}
+        self.first = nn.ModuleDict(
+            {kind: nn.Sequential(nn.Conv2d(c, width, 4, 2, 1), nn.LeakyReLU(0.2)) for kind, c in inputs.items()}
+        )
+        self.middle = nn.Sequential(*list(whole.trunk)[2:])
+        self.last = nn.ModuleDict({kind: nn.Conv2d(whole.patches.in_channels, 1, 4, 1, 1) for kind in kinds})
+
+    def forward(self, x: Float[Tensor, "b c h w"], kind: str) -> Float[Tensor, "b 1 u v"]:
+        """Patch scores of pairs (b, 2 channels, h, w), or of single images (b, channels, h, w)."""
+        return self.last[kind](self.middle(self.first[kind](x)))
 
 
 class MultiScaleCritic(nn.Module):

@@ -23,14 +23,23 @@ def normalised(conv: nn.Module, channels: int, affine: bool) -> list[nn.Module]:
 class Residual(nn.Module):
     """x plus (3x3 convolution, instance norm, ReLU, 3x3 convolution, instance norm) of x: (b, c, h, w) -> the same.
 
-    modalities > 0: a `Film` of the wanted modality follows the last normalisation.
+    modalities > 0: a `Film` of the wanted modality follows the last normalisation. bias: of the convolutions; None:
+    where the norms have no affine.
     """
 
-    def __init__(self, channels: int, padding: Padding = "zeros", affine: bool = False, modalities: int = 0):
+    def __init__(
+        self,
+        channels: int,
+        padding: Padding = "zeros",
+        affine: bool = False,
+        modalities: int = 0,
+        bias: bool | None = None,
+    ):
         super().__init__()
+        biased = not affine if bias is None else bias
 
         def conv() -> nn.Conv2d:
-            return nn.Conv2d(channels, channels, 3, padding=1, padding_mode=padding, bias=not affine)
+            return nn.Conv2d(channels, channels, 3, padding=1, padding_mode=padding, bias=biased)
 
         self.body = nn.Sequential(
             *normalised(conv(), channels, affine), conv(), nn.InstanceNorm2d(channels, affine=affine)
@@ -49,19 +58,24 @@ class ResNetGenerator(nn.Module):
     `down`: 7x7 convolution to `width`, two of stride 2, doubling it. `blocks` residual blocks, after which the tap
     `bottleneck` gives (b, 4 width, h/4, w/4). `up`: two transposed convolutions and a 7x7 one with tanh.
 
-                 StarGAN   CycleGAN
-    modalities   n         0          the wanted one is appended to the image as n constant planes, 1 and n-1 times 0
-    padding      zeros     reflect    of the convolutions of stride 1; with reflect, a constant plane is invisible:
-                                      the first instance norm takes it away, and no border betrays it
-    affine       True      False      of the norms; the convolutions have a bias where this is False
-    strided      4         3          kernel of those of stride 2
-    blocks       6         9
-    transposed   True      True       False: nearest neighbours and a 3x3 convolution, which leave no checkerboard
-    film         False     False      True: the wanted modality also scales and shifts what each residual block adds
+                 StarGAN   CycleGAN   MR-GAN
+    modalities   n         0          0         the wanted one is appended to the image as n constant planes, 1 and n-1
+                                                times 0
+    padding      zeros     reflect    zeros     of the convolutions of stride 1; with reflect, a constant plane is
+                                                invisible: the first instance norm takes it away, no border betrays it
+    rim          None      None       reflect   padding of the two 7x7 convolutions; None: as the others
+    affine       True      False      True      of the norms
+    bias         None      None       True      of the convolutions; None: where the norms have no affine
+    strided      4         3          3         kernel of those of stride 2
+    blocks       6         9          9
+    transposed   True      True       True      False: nearest neighbours and a 3x3 convolution, which leave no
+                                                checkerboard
+    film         False     False      False     True: the wanted modality also scales and shifts what each residual
+                                                block adds
 
     Never with running statistics: an image's result would depend on those seen before. Parameters at width 64, of
-    StarGAN's column: 8,430,528 with three channels and five planes, 8,424,256 with three; of CycleGAN's with one
-    channel: 11,365,633.
+    StarGAN's column: 8,430,528 with three channels and five planes, 8,424,256 with three; with one channel, of
+    CycleGAN's: 11,365,633, of MR-GAN's: 11,376,129.
     """
 
     def __init__(
@@ -76,13 +90,15 @@ class ResNetGenerator(nn.Module):
         strided: int = 4,
         film: bool = False,
         transposed: bool = True,
+        rim: Padding | None = None,
+        bias: bool | None = None,
     ):
         super().__init__()
         self.modalities = modalities
-        bias, deep = not affine, 4 * width
+        deep, bias = 4 * width, not affine if bias is None else bias
 
         def outer(c_in: int, c_out: int, bias: bool) -> nn.Conv2d:
-            return nn.Conv2d(c_in, c_out, 7, padding=3, padding_mode=padding, bias=bias)
+            return nn.Conv2d(c_in, c_out, 7, padding=3, padding_mode=rim or padding, bias=bias)
 
         def shrink(c: int) -> nn.Conv2d:
             return nn.Conv2d(c, 2 * c, strided, stride=2, padding=1, bias=bias)
@@ -99,7 +115,7 @@ class ResNetGenerator(nn.Module):
             *normalised(shrink(2 * width), deep, affine),
         )
         films = modalities if film else 0
-        self.blocks = nn.ModuleList(Residual(deep, padding, affine, films) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Residual(deep, padding, affine, films, bias) for _ in range(blocks))
         self.bottleneck = Tap()
         self.up = nn.Sequential(
             *normalised(grow(deep), 2 * width, affine),
