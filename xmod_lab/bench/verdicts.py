@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.claims import Claim
 from xmod_lab.bench.patients import NAMES, PLAIN, SHARES, TRANSLATED, by_patient
-from xmod_lab.bench.published import MEAN
+from xmod_lab.bench.published import MEAN, NOT_ADAPTED
 from xmod_lab.evaluate.scored import SCORER
 from xmod_lab.evaluate.statistics import ALPHA, holm, mean_interval, signed_rank, smallest_p
 
@@ -207,11 +207,12 @@ def _sick(claim: Claim, sick: Mapping[str, str]) -> str:
     where = f"{'FD ' * (claim.metric == 'fd')}to {claim.modality}" if translated else claim.modality
     for system in claim.systems:
         for key in (f"{place}/{system}", f"{place}/{system}/{where}"):
-            if key in sick:
+            if key in sick and system != NOT_ADAPTED:  # that it fails is what the claim says
                 return f"{system}: {sick[key]}"
     for system in _behind(claim):
         for key, reason in sick.items():
-            if key == f"{place}/{system}" or key.startswith(f"{place}/{system}/to "):
+            within = f"{place}/{system}/{'' if system == SCORER else 'to '}"
+            if key == f"{place}/{system}" or key.startswith(within):
                 return f"{system}: {reason}"
     judge = f"{place}/{SCORER}"
     for key, reason in sick.items() if translated else ():
@@ -226,13 +227,20 @@ def _sides(claim: Claim) -> list[str]:
 
 
 def _behind(claim: Claim) -> list[str]:
-    """The translators whose images the claim's systems see: that of enriched (targan) is targan, of detached (sasan)
-    (labels=own) sasan."""
-    return [
-        system.split(" (")[1].removesuffix(")")
-        for system in claim.systems
-        if system.startswith(("enriched (", "detached ("))
-    ]
+    """The translators whose images the claim's systems see, and the scorer where it segments or labels them.
+
+    That of enriched (targan) is targan, of detached (sasan) (labels=own) and scorer (sasan) it is sasan.
+    """
+    found = []
+    for name in claim.systems:
+        kind, _, rest = name.partition(" (")
+        if kind in ("enriched", "detached"):
+            found.append(rest.split(")")[0])
+        if kind == "scorer" and name != NOT_ADAPTED:
+            found.append(rest.removesuffix(")"))
+        if kind == "scorer" or (kind == "detached" and "labels=" not in rest):
+            found.append(SCORER)
+    return list(dict.fromkeys(found))
 
 
 def _seen(real: bool, same_data: bool) -> str:
