@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.patients import RUN, paper_table, system
 from xmod_lab.bench.published import NOT_ADAPTED
@@ -38,7 +38,8 @@ def scorer_rows(scored: Iterable[Scored]) -> pd.DataFrame:
         for which, name in ((spec.method, f"scorer ({system(spec)})"), (UNTRANSLATED, NOT_ADAPTED)):
             kept = rows.loc[rows["method"] == which, ["patient", "structure", *(m for m in METRICS if m in rows)]]
             run = (spec.dataset, spec.task_name, spec.method, spec.variant, name, spec.fold, spec.seed)
-            parts.append(kept.assign(modality=rows["source"], **dict(zip(RUN, run, strict=True))))
+            named: dict[str, Any] = dict(zip(RUN, run, strict=True))
+            parts.append(kept.assign(modality=rows["source"], **named))
     if not parts:
         return pd.DataFrame()
     keys = ["dataset", "task", "system", "fold", "seed", "patient", "modality", "structure"]
@@ -61,4 +62,4 @@ def adapted_tables(part: pd.DataFrame) -> list[Shown]:
 
 def _place(name: str) -> int:
     """Where a system stands in a table."""
-    return next((i for i, start in enumerate(ORDER) if name.startswith(start)), len(ORDER) - 1)
+    return next((i for i, start in enumerate(ORDER) if name.startswith(start)), ORDER.index("detached"))
