@@ -114,7 +114,8 @@ def _least(what: str, value: float, limit: float) -> str:
 def _modalities(run: Run) -> int:
     from xmod_lab.data.manifest import dataset
 
-    return len(dataset(run.spec.dataset).tasks[run.spec.task_name].labelled)
+    task = dataset(run.spec.dataset).tasks[run.spec.task_name]
+    return len(task.labelled or task.modalities)  # a task without classes has no labels
 
 
 def _missed(run: Run) -> list[tuple[str, float]]:
