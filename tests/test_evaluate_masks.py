@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate import METRICS, SURFACE, score_labels, score_mask
+from xmod_lab.evaluate.masks import capped_assd
 from xmod_lab.evaluate.surface import border, bounding_box
 
 
@@ -126,6 +127,16 @@ def test_cap_bounds_distances_that_were_found():
     far, near = box((4, 4, 90), (1, 2), (1, 2), (80, 81)), box((4, 4, 90), (1, 2), (1, 2), (1, 2))
     assert score_mask(far, near, (1, 1, 1))["hd"] == 79
     assert score_mask(far, near, (1, 1, 1), missing="cap")["hd"] == 50
+
+
+@pytest.mark.parametrize("rule", ONE_EMPTY)
+def test_the_capped_assd_is_that_of_the_cap_under_every_rule(rule):
+    far, near = box((4, 4, 90), (1, 2), (1, 2), (80, 81)), box((4, 4, 90), (1, 2), (1, 2), (1, 2))
+    cases = [(far, near, 50), (EMPTY, FULL, 50), (FULL, EMPTY, 50), (EMPTY, EMPTY, 0), (FULL, FULL, 0)]
+    cases.append((box((4, 4, 9), (1, 2), (1, 2), (3, 4)), box((4, 4, 9), (1, 2), (1, 2), (1, 2)), 2))
+    for pred, truth, expected in cases:
+        capped = score_mask(pred, truth, (1, 1, 1), missing="cap")["assd_pooled"]
+        assert capped_assd(score_mask(pred, truth, (1, 1, 1), missing=rule)) == capped == expected
 
 
 shapes = st.sampled_from([(5, 7), (4, 5, 6), (1, 6, 3)])

@@ -37,7 +37,7 @@ from xmod_lab.methods.uagan import UAGAN, UAGANConfig
 from xmod_lab.methods.unet import UNetBaseline, UNetConfig
 
 PROBLEM = Problem(("A", "B", "C"), ("A", "B", "C"), ("A", "B", "C"), (), ("core", "rim"), 1, 32)
-NAMES = [metric + part for metric in ("mae", "ssim", "psnr") for part in ("", "_body", "_area", "_rest")]
+NAMES = [metric + part for metric in ("mae", "rmse", "ssim", "psnr", "pcc") for part in ("", "_body", "_area", "_rest")]
 
 
 class By(Method):
@@ -124,11 +124,13 @@ def test_a_constant_error_by_hand(prepared: Prepared, scorer: Method) -> None:
     own = part(found := score_translator(truth_teller(prepared, 0.2), prepared, "it").errors, "it", "patient")
     assert own[["mae", "mae_body", "mae_area"]].to_numpy() == pytest.approx(0.1, abs=1e-6)
     assert own["psnr"].to_numpy() == pytest.approx(20, abs=1e-4)
+    assert own[["rmse", "rmse_body"]].to_numpy() == pytest.approx(0.1, abs=1e-6)
+    assert own[["pcc", "pcc_area"]].to_numpy() == pytest.approx(1, abs=1e-6), "a shift does not touch correlation"
     names = error_names(found, "it")
     assert names["mae/A->C"] == pytest.approx(0.1) and names["mae_untranslated/A->C"] > 0
-    kinds = {"mae", "ssim", "psnr", "mae_area", "mae_untranslated", "ssim_untranslated"}
+    kinds = {"mae", "rmse", "ssim", "psnr", "pcc", "mae_area", "mae_untranslated", "ssim_untranslated"}
     assert {n.split("/")[0] for n in names} == kinds
-    assert len(names) == 6 * 6
+    assert len(names) == 6 * len(kinds)
 
 
 def test_an_error_in_the_target_area_alone(prepared: Prepared) -> None:
@@ -204,21 +206,60 @@ def test_networks_that_lie_in_the_folder_are_used(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setenv("XMOD_HOME", str(tmp_path))
     scorer = UNetBaseline(UNetConfig(width=4, individual=True), PROBLEM).eval()
-    assert len(extractors_of(scorer, 1)) == 2
+    cpu = torch.device("cpu")
+    assert len(extractors_of(scorer, 1, cpu)) == 2 and len(extractors_of(None, 1, cpu)) == 1
     folder, image = tmp_path / "features", torch.rand(2, 3, 8, 8) * 2 - 1
     folder.mkdir()
     exported(Moments(), folder / "moments.pt2", 8)
-    named = {e.name: e for e in extractors_of(scorer, 1)}
+    exported(torch.nn.Identity(), folder / "lpips.pt2", 8)
+    named = {e.name: e for e in extractors_of(scorer, 1, cpu)}
+    assert "lpips" not in named, "it compares two images"
     middle = (image[:, 1] + 1) / 2
     expected = torch.stack([middle.mean((1, 2)), middle.amax((1, 2))], 1)
     assert torch.allclose(named["moments"].fn(image, "A"), expected)
     exported(torch.nn.Identity(), folder / "maps.pt2", 8)
-    maps = next(e for e in extractors_of(scorer, 1) if e.name == "maps")
+    maps = next(e for e in extractors_of(scorer, 1, cpu) if e.name == "maps")
     with pytest.raises(LabError, match="features have the shape"):
         maps.fn(image, "A")
     (folder / "other.pt2").write_bytes(b"no network")
     with pytest.raises(LabError, match="no exported program"):
-        extractors_of(scorer, 1)
+        extractors_of(scorer, 1, cpu)
+
+
+class Apart(torch.nn.Module):
+    """A stand-in for LPIPS: mean absolute difference of slope."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x.diff(dim=-1) - y.diff(dim=-1)).abs().mean((1, 2, 3), keepdim=True)
+
+
+def bring_lpips(network: torch.nn.Module, home: Path) -> None:
+    pair = (torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16))
+    sizes = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    (home / "features").mkdir(exist_ok=True)
+    torch.export.save(torch.export.export(network.eval(), pair, dynamic_shapes=(sizes, sizes)),
+                      home / "features" / "lpips.pt2")
+
+
+def test_lpips_is_scored_where_its_network_lies(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = next(volumes_of(prepared, "A"))
+    one = dataclasses.replace(prepared, split=dataclasses.replace(prepared.split, test=[case.patient]))
+    dimmed = By(lambda image, *_: image / 2)
+    truth = true_slices(prepared, case, "B")
+    assert truth is not None and "lpips" not in score_translator(dimmed, one, "it").errors
+    expected = np.abs(np.diff(case.slices.image[:, 0].numpy() / 2 - truth, axis=-1)).mean()
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path))  # what was prepared stays where it is
+    bring_lpips(Apart(), tmp_path)
+    monkeypatch.setattr("xmod_lab.evaluate.translators.test_volumes", lambda p, m: [case] if m == "A" else [])
+    monkeypatch.setattr("xmod_lab.evaluate.translators.true_slices", lambda p, c, t: truth)
+    found = score_translator(dimmed, one, "it").errors.set_index(["method", "source", "target"])
+    assert found.loc[("it", "A", "B"), "lpips"] == pytest.approx(expected, rel=1e-4)
+    assert error_names(found.reset_index(), "it")["lpips/A->B"] == pytest.approx(expected, rel=1e-4)
+    bring_lpips(torch.nn.CosineSimilarity(), tmp_path)
+    with pytest.raises(LabError, match=r"LPIPS of \d+ slices has the shape"):
+        score_translator(dimmed, one, "it")
 
 
 def test_regions_are_marked_and_modalities_without_a_scorer_left_out(prepared: Prepared) -> None:

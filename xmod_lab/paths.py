@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+LPIPS_FILE = "lpips.pt2"
 
 
 def checkout() -> Path | None:
@@ -39,7 +40,8 @@ def cache_home() -> Path:
 
 
 def features_home() -> Path:
-    """Where a reader puts networks whose features images are compared by (`evaluate.features.brought_features`)."""
+    """Where a reader puts networks that images are compared by: by their features (`evaluate.features`), and LPIPS's
+    under the name LPIPS_FILE (`evaluate.translation.lpips_score`)."""
     return home() / "features"
 
 

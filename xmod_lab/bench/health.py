@@ -115,7 +115,7 @@ def _modalities(run: Run) -> int:
     from xmod_lab.data.manifest import dataset
 
     task = dataset(run.spec.dataset).tasks[run.spec.task_name]
-    return len(task.labelled or task.unlabelled)
+    return len(task.labelled or task.modalities)  # a task without classes has no labels
 
 
 def _missed(run: Run) -> list[tuple[str, float]]:

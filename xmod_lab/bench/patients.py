@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 
     from xmod_lab.evaluate.scored import Scored
 
-METRICS = ("dice", "precision", "sensitivity", "specificity", "ravd", "hd", "hd95_max", "assd_pooled", "missing")
-ERRORS = ("mae", "ssim", "psnr", "mae_area", "ssim_area", "psnr_area", "mae_rest", "ssim_rest")
-TRANSLATED = ("s_score", "fd", *ERRORS)
-"""of an image as a target, its modality in rows: Dice of the scorer, Fréchet distance, errors against the truth"""
+METRICS = (
+    "dice", "precision", "sensitivity", "specificity", "ravd", "hd", "hd95_max", "assd_pooled", "assd_cap50", "missing"
+)  # fmt: skip
+ERRORS = (
+    "mae", "rmse", "ssim", "psnr", "pcc", "lpips",
+    "mae_area", "ssim_area", "psnr_area", "mae_rest", "ssim_rest",
+)  # fmt: skip
+"""those that a run has: older ones lack RMSE, PCC, LPIPS and the capped ASSD"""
+TRANSLATED = ("s_score", "s_assd_cap50", "fd", *ERRORS)
+"""of an image as a target, its modality in rows: Dice of the scorer and its ASSD with the cap of 50, Fréchet distance,
+errors against the truth"""
 PLAIN = {"s_score": "untranslated"} | {name: f"{name}_untranslated" for name in TRANSLATED[1:]}
 """the columns of the same numbers of the untranslated image, the trivial answer"""
 SHARES = ("dice", "precision", "sensitivity", "specificity", "s_score")
@@ -31,6 +38,7 @@ SHARES = ("dice", "precision", "sensitivity", "specificity", "s_score")
 EXTRACTOR = "random encoder"
 """whose Fréchet distance is `fd`: it sees contrast, which the scorer's instance-normalised features do not"""
 NAMES = {"dice": "Dice", "ravd": "RAVD", "hd": "HD", "hd95_max": "HD95", "assd_pooled": "ASSD", "missing": "missed",
+         "assd_cap50": "ASSD (at most 50)", "s_assd_cap50": "S-ASSD (at most 50)", "rmse": "RMSE", "pcc": "PCC",
          "s_score": "S-score", "fd": f"FD[{EXTRACTOR}]", "mae": "MAE"}
 RUN = ("dataset", "task", "method", "variant", "system", "fold", "seed")
 
@@ -69,8 +77,9 @@ def patient_rows(name: str) -> pd.DataFrame:
     runs = [run for spec in suite(name) if (run := Run(spec, spec.folder)).complete]
     places = {(run.spec.dataset, run.spec.task_name, run.spec.fold): run.spec for run in runs}
     trivial = [
-        everything_rows(prepared_of(spec)).assign(dataset=key, task=task, fold=fold)
+        everything_rows(prepared).assign(dataset=key, task=task, fold=fold)
         for (key, task, fold), spec in places.items()
+        if (prepared := prepared_of(spec)).classes
     ]
     rows = rows_of(runs)
     return rows.merge(pd.concat(trivial), how="left", validate="many_to_one") if trivial else rows
@@ -87,7 +96,7 @@ def rows_of(runs: Iterable[Run]) -> pd.DataFrame:
         spec, rows = run.spec, run.table()
         rows = rows[(rows["network"] == rows["modality"]) & ~rows["region"]]
         named = (spec.dataset, spec.task_name, spec.method, spec.variant, system(spec), spec.fold, spec.seed)
-        kept = rows[["patient", "modality", "structure", *METRICS]]
+        kept = rows[["patient", "modality", "structure", *(metric for metric in METRICS if metric in rows)]]
         parts.append(pd.DataFrame([named] * len(kept), columns=list(RUN), index=kept.index).join(kept))
     columns = [*RUN, "patient", "modality", "structure", *METRICS]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
@@ -106,7 +115,8 @@ def translator_rows(scored: Iterable[Scored]) -> pd.DataFrame:
 
     Means over sources. Errors and `fd`, the Fréchet distance as a pseudo-value (`distances.patient_distance_rows`), are
     of a patient and target: each structure repeats them. Patients whose real images are the target's have `fd` alone,
-    without a structure, where they are not translated to it. Errors are absent where nobody knows the truth.
+    without a structure, where they are not translated to it. Errors are absent where nobody knows the truth. In a task
+    without classes no row has a structure or an S-score.
     """
     import pandas as pd
 
@@ -124,12 +134,16 @@ def translator_rows(scored: Iterable[Scored]) -> pd.DataFrame:
 
 def _translated(scored: Scored, which: str) -> pd.DataFrame:
     """TRANSLATED of the method `which` by patient, target and structure."""
-    dices, errors = scored.s_scores(), scored.errors()
-    dices = dices[(dices["method"] == which) & ~dices["region"].astype(bool)]
-    rows = dices.groupby(["patient", "target", "structure"], sort=False)["dice"].mean().rename("s_score").reset_index()
+    dices, errors, keys = scored.s_scores(), scored.errors(), ["patient", "target"]
+    judged = {"dice": "s_score", "assd_cap50": "s_assd_cap50"}
+    if len(dices):
+        dices = dices[(dices["method"] == which) & ~dices["region"].astype(bool)]
+        rows = dices.groupby([*keys, "structure"], sort=False)[list(judged)].mean().rename(columns=judged).reset_index()
+    else:
+        rows = errors.loc[errors["method"] == which, keys].drop_duplicates().assign(structure="", s_score=float("nan"))
     if len(errors):
-        own = errors[errors["method"] == which].groupby(["patient", "target"])[list(ERRORS)].mean()
-        rows = rows.join(own, on=["patient", "target"])
+        known = [name for name in ERRORS if name in errors]
+        rows = rows.join(errors[errors["method"] == which].groupby(keys)[known].mean(), on=keys)
     shares = scored.fd_patients().rename(columns={f"FD[{EXTRACTOR}]": "fd"})
     shares = shares.loc[shares["method"] == which, ["patient", "target", "fd"]]
     return rows.merge(shares, on=["patient", "target"], how="outer").fillna({"structure": ""})

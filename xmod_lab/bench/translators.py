@@ -13,6 +13,7 @@ from xmod_lab.bench.published import MEAN
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.distances import OVER_SOURCES, REAL
 from xmod_lab.evaluate.scored import SCORER, Scored
+from xmod_lab.evaluate.translation import say_lpips_is_absent
 from xmod_lab.evaluate.translators import UNTRANSLATED
 from xmod_lab.methods import METHODS
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
 FLOOR = "real against real"
 """row of the Fréchet distance of two halves of the real slices, of the same patients: other patients add to it"""
-ERROR_COLUMNS = {"mae": "MAE", "ssim": "SSIM", "psnr": "PSNR"}
+ERROR_COLUMNS = {"mae": "MAE", "rmse": "RMSE", "ssim": "SSIM", "psnr": "PSNR", "pcc": "PCC", "lpips": "LPIPS"}
 AREAS = {"": "", "_area": " target area", "_rest": " rest of the body"}
+WHOLE = " body"
+"""what the rest of the body is called where there is no target area"""
 
 
 class Shown(NamedTuple):
@@ -46,7 +49,8 @@ def rows_of(scored: Sequence[Scored], table: str) -> pd.DataFrame:
     scorers: dict[int, str] = {}
     parts = []
     for one in scored:
-        spec, checkpoint = one.run.spec, one.inputs()["scorer"]["checkpoint"]
+        spec, scorer = one.run.spec, one.inputs()["scorer"]
+        checkpoint = scorer["checkpoint"] if scorer else ""
         if scorers.setdefault(spec.fold, checkpoint) != checkpoint:
             raise LabError(f"two scorers in fold {spec.fold}", where=one.folder, mend="score all runs by the same")
         name = system(spec) + (" (demonstration)" if one.demonstration else "")
@@ -98,27 +102,33 @@ def score_table(dices: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
 
 
 def errors_table(scored: Sequence[Scored]) -> pd.DataFrame:
-    """A row a system and the untranslated image; columns MAE, SSIM and PSNR of each target, then of its target area,
-    then MAE and SSIM of the rest of the body.
+    """A row a system and the untranslated image; columns MAE, RMSE, SSIM, PSNR, PCC and LPIPS of each target, then MAE,
+    SSIM and PSNR of its target area, then MAE and SSIM of the rest of the body (without classes: of the body).
 
     On images mapped to [0, 1] by the recipe's range; mean ± sd (ddof 1) over patients, each the mean over sources and
-    seeds. Empty where no run knows the truth.
+    seeds. Empty where no run knows the truth. Without LPIPS's network that column is left out, and a line says so.
     """
-    return error_table(rows_of(scored, "errors"))
+    rows = rows_of(scored, "errors")
+    if len(rows) and "lpips" not in rows:
+        say_lpips_is_absent()
+    return error_table(rows)
 
 
 def error_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """`errors_table` of rows of "errors" as `rows_of` gives them; they may be empty."""
+    """`errors_table` of rows of "errors" as `rows_of` gives them; they may be empty, and columns may be absent."""
     import pandas as pd
 
     cells: dict[str, dict[str, str]] = {}
-    for area, where in AREAS.items() if len(rows) else ():
+    known = [name for name in ERRORS if name in rows and rows[name].notna().any()]
+    parted = any(name.endswith("_area") for name in known)
+    for area, where in AREAS.items():
         for metric, shown in ERROR_COLUMNS.items():
-            if metric + area not in ERRORS:
+            if metric + area not in known:
                 continue
             values = by_patient(rows, [metric + area])
             form = (lambda v: f"{v:.1f}") if metric == "psnr" else (lambda v: f"{v:.3f}")
-            _fill(cells, values, metric + area, shown + where, form, ("fold", "patient"))
+            named = shown + (where if parted or area != "_rest" else WHOLE)
+            _fill(cells, values, metric + area, named, form, ("fold", "patient"))
     order = sorted(cells, key=lambda name: name == UNTRANSLATED)
     return pd.DataFrame.from_dict({s: cells[s] for s in order}, orient="index").rename_axis("system").reset_index()
 
@@ -127,21 +137,21 @@ def recorded_tables(rows: pd.DataFrame, distances: pd.DataFrame) -> list[Shown]:
     """TarGAN's tables of one data set and task, from recorded rows: `patients.patient_rows` with
     `patients.translator_rows` below them, and `rows_of` the distances.
 
-    Ablations of TarGAN are in Table 3 alone, on the folds that they have; the scorer's Dice is the upper anchor.
+    Ablations of TarGAN are in Table 3 alone, on the folds that they have; the scorer's Dice is the upper anchor. A task
+    without classes has distances and errors alone.
     """
-    made, judged = rows[rows["s_score"].notna()], rows[rows["system"] == SCORER]
+    scores = [name for name in ("s_score", "mae") if name in rows]
+    made, judged = rows[rows[scores].notna().any(axis=1)], rows[rows["system"] == SCORER]
     ablations = [f"targan ({name})" for name in METHODS["targan"].cls.ablations]
     parted = made["system"].isin(ablations)
-    parts = [
-        Shown(
-            "Table 1: S-score in %, mean ± sd over patients; Fréchet (FD) and kernel distance (KD) by extractor",
-            score_table(_dices(made[~parted], judged), distances[~distances["system"].isin(ablations)]),
-            translators=True,
-        )
-    ]
+    title = "Fréchet (FD) and kernel distance (KD) by extractor"
+    if len(dices := _dices(made[~parted], judged)):
+        title = f"Table 1: S-score in %, mean ± sd over patients; {title}"
+    parts = [Shown(title, score_table(dices, distances[~distances["system"].isin(ablations)]), translators=True)]
     if "mae" in made:
         known = made[~parted].rename(columns={"modality": "target"})
-        plain = known.drop(columns=list(TRANSLATED)).rename(columns={PLAIN[name]: name for name in ERRORS})
+        plain = known.drop(columns=[name for name in TRANSLATED if name in known])
+        plain = plain.rename(columns={PLAIN[name]: name for name in ERRORS})
         errors = error_table(_stacked(known, plain.assign(system=UNTRANSLATED)))
         title = "Errors against the truth on images in [0, 1], mean ± sd over patients"
         parts.append(Shown(title, errors, translators=True))
@@ -172,7 +182,7 @@ def _dices(made: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
             (made.assign(system=UNTRANSLATED), "untranslated"),
             (judged.assign(system=REAL), "dice"),
         )
-    ))
+    )).dropna(subset="dice")
 
 
 def _stacked(*parts: pd.DataFrame) -> pd.DataFrame:

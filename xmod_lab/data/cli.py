@@ -98,6 +98,36 @@ def verify(key: Key) -> None:
 
 
 @app.command()
+def register(
+    key: Key,
+    task: Annotated[str | None, typer.Option(help="a task that registers; default: the first that does")] = None,
+    out: Annotated[Path | None, typer.Option(help="write the rows there (.csv)")] = None,
+) -> None:
+    """Register the images of every patient of a task, and print what was found: one row a patient.
+
+    A point at x (mm, RAS) in the fixed image lies at R x + t in the moving one; turns are about x, then y, then z. Of
+    phantoms, whose motion is known, the error is the mean over the body's voxels, and the angle that remains.
+    """
+    import sys
+
+    import pandas as pd
+    from tqdm.auto import tqdm
+
+    from xmod_lab.data.manifest import dataset
+    from xmod_lab.data.registered import registrations
+    from xmod_lab.evaluate.tables import export
+
+    data = dataset(key)
+    name = task or next((name for name, one in data.tasks.items() if one.register), None)
+    rows = pd.DataFrame(registrations(
+        data, data.task(name), lambda pairs: tqdm(pairs, unit="pair", disable=not sys.stderr.isatty())
+    ))
+    typer.echo(rows.round(2).to_string(index=False))
+    if out is not None:
+        typer.echo(f"written to {export(rows, out)}")
+
+
+@app.command()
 def add(
     folder: Annotated[Path, typer.Argument(help="folder of NIfTI files; it stays where it is")],
     key: Annotated[str | None, typer.Option(help="name of the new data set; default: the folder's")] = None,

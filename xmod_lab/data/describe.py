@@ -115,7 +115,7 @@ def _tasks(data: Dataset) -> Table:
             " ".join(task.unlabelled),
             " ".join(task.tested),
             _classes(task),
-            task.recipe,
+            task.recipe + (f", registered to {task.register}" if task.register else ""),
         )
     return table
 

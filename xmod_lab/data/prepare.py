@@ -23,7 +23,9 @@ from xmod_lab.data.batches import Slices, as_channels, neighbour_rows
 from xmod_lab.data.geometry import SliceGeometry
 from xmod_lab.data.manifest import Dataset, Task
 from xmod_lab.data.recipes import Recipe, recipe_of
-from xmod_lab.data.slicing import box_owner, sliced, truth_of
+from xmod_lab.data.register import RULES
+from xmod_lab.data.registered import stamp
+from xmod_lab.data.slicing import COVERED, box_owner, sliced, truth_of
 from xmod_lab.data.splits import Split, split
 from xmod_lab.data.volume import Volume, file_of, label_paths, load_image, patients
 from xmod_lab.errors import LabError
@@ -139,6 +141,9 @@ def prepare(data: Dataset, task_name: str | None, size: int, *, fold: int = 0, s
 def _limited(data: Dataset, task: Task, subjects: int | None) -> dict[str, list[str]]:
     modalities = list(dict.fromkeys([*task.modalities, *task.tested]))
     available = {m: patients(data, m) for m in modalities}
+    if task.register is not None:  # without the image that the others are brought onto there is no pair
+        have = set(patients(data, task.register))
+        available = {m: [p for p in names if p in have] for m, names in available.items()}
     if subjects is None:
         return available
     if subjects < 1:
@@ -150,13 +155,6 @@ def _limited(data: Dataset, task: Task, subjects: int | None) -> dict[str, list[
     return {m: [p for p in names if p in first] for m, names in available.items()}
 
 
-def _stamp(path: Path) -> list[Any]:
-    if not path.is_file():
-        raise LabError("file is missing", where=path, mend="see `xmod-lab data info` for what belongs there")
-    state = path.stat()
-    return [str(path.resolve()), state.st_size, state.st_mtime_ns]
-
-
 def _describe(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict[str, list[str]]) -> dict[str, Any]:
     """What the arrays depend on: files by path, size and time; of labels only those that training may read."""
     stamps = {}
@@ -164,28 +162,36 @@ def _describe(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict
         found = []
         for patient in names:
             found += [file_of(data, patient, data.modalities[part].pattern) for part in modality.split("+")]
-            owners = [file_of(data, patient, data.modalities[m].pattern) for m in box_owner(data, task)]
+            owners = [file_of(data, patient, data.modalities[m].pattern) for m in box_owner(data, task, recipe)]
             found += [path for path in owners if path.is_file()][:1]  # the crop follows it, tested or not
             if data.foreground:
                 found.append(file_of(data, patient, data.foreground))
             if modality in task.labelled:
                 found += label_paths(data, patient, modality)
-        stamps[modality] = [_stamp(path) for path in found]
+        stamps[modality] = [stamp(path) for path in found]
     values = {m: data.label_of(m).model_dump(mode="json") for m in task.labelled}
+    fields = dataclasses.asdict(recipe)
+    if recipe.register is None:  # as before there was this field: what was prepared then stays good
+        del fields["register"]
+    else:
+        fields |= {"rules": RULES, "covered": COVERED}
     return {"version": VERSION, "data": data.key, "orientation": data.orientation, "unit": data.unit, "size": size,
-            "recipe": dataclasses.asdict(recipe), "classes": task.classes, "labelled": task.labelled, "values": values,
-            "box": box_owner(data, task), "patients": wanted, "files": stamps}
+            "recipe": fields, "classes": task.classes, "labelled": task.labelled, "values": values,
+            "box": box_owner(data, task, recipe), "patients": wanted, "files": stamps}
 
 
 def _build(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict[str, list[str]], folder: Path) -> None:
+    from tqdm.auto import tqdm
+
     shapes = {}
+    slow = recipe.register is not None  # seconds a patient
     cuts: dict[str, tuple[SliceGeometry, Volume]] = {}
     for modality, names in wanted.items():
         index: list[np.ndarray] = []
         labelled = modality in task.labelled
         with (open(folder / f"{modality}.image", "wb") as image, open(folder / f"{modality}.foreground", "wb") as body,
               open(folder / f"{modality}.label", "wb") as label):
-            for patient in names:
+            for patient in tqdm(names, desc=f"registering {modality}", unit="patient", disable=None if slow else True):
                 if len(patient) > LONGEST:
                     raise LabError(f"the patient's name is longer than {LONGEST} characters", where=patient,
                                    mend="rename the files")

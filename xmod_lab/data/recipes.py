@@ -71,6 +71,8 @@ class Recipe:
     """training leaves out slices whose foreground covers a smaller part than this"""
     flips: tuple[str, ...] = ("horizontal",)
     """directions in which augmentation may flip"""
+    register: str | None = None
+    """modality of a `same_subject` data set onto whose grid the patient's others are brought (`data.registered`)"""
 
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
@@ -119,6 +121,7 @@ def _check(recipe: Recipe, where: str) -> None:
         "z_limit": within(recipe.z_limit, 0.1, 100),
         "drop_below": within(recipe.drop_below, 0, 0.99),
         "margin": within(recipe.margin, 0, 1),
+        "register": recipe.register is None or isinstance(recipe.register, str),
         "flips": isinstance(recipe.flips, tuple) and set(recipe.flips) <= {"horizontal", "vertical"},
         **{name: getattr(recipe, name) is None or rising(getattr(recipe, name))
            for name in ("mr_clip", "ct_clip", "ct_window")},

@@ -124,6 +124,7 @@ class Task(_Strict):
     regions: dict[str, list[str]] = Field(default_factory=dict)
     """region name -> class names it unites, scored beside the classes (whole tumour, tumour core)"""
     draw: Literal["unpaired", "paired"] = "unpaired"
+    """paired: the same slices of registered data, or of a task whose overrides register"""
     one_modality_per_patient: bool = True
     """each training patient contributes one modality only, dealt round-robin; test patients show all they have"""
     neighbours: Literal[1, 3] = 1
@@ -143,6 +144,12 @@ class Task(_Strict):
     @property
     def class_names(self) -> list[str]:
         return list(self.classes)
+
+    @property
+    def register(self) -> Any:
+        """The modality onto whose grid the others are brought, or None (`Recipe.register`); only `overrides` name it,
+        since a recipe belongs to no data set."""
+        return self.overrides.get("register")
 
 
 class Dataset(_Strict):
@@ -229,8 +236,23 @@ class Dataset(_Strict):
         for region, group in task.regions.items():
             if missing := set(group) - set(task.classes):
                 raise ValueError(f"tasks.{name}.regions.{region}: unknown class {sorted(missing)}")
-        if task.draw == "paired" and self.relation != "registered":
-            raise ValueError(f"tasks.{name}.draw: paired needs relation 'registered', not {self.relation!r}")
+        if task.register is not None:
+            self._check_registration(name, task)
+        elif task.draw == "paired" and self.relation != "registered":
+            raise ValueError(f"tasks.{name}.draw: paired needs relation 'registered', not {self.relation!r}, or "
+                             "overrides that register")
+
+    def _check_registration(self, name: str, task: Task) -> None:
+        if task.register not in self.modalities:
+            raise ValueError(f"tasks.{name}.overrides.register: unknown modality {task.register!r}, "
+                             f"known are {sorted(self.modalities)}")
+        for wrong, why in (
+            (self.relation != "same_subject", f"needs relation 'same_subject', not {self.relation!r}"),
+            (self.unit != "mm" or self.orientation is not None, "needs files that tell where they lie, in mm"),
+            (bool(task.classes), "goes with a task without classes: labels are not moved"),
+        ):
+            if wrong:
+                raise ValueError(f"tasks.{name}.overrides.register: {why}")
 
     def label_of(self, modality: str) -> LabelFiles:
         """The label files that belong to `modality` (the first member's, for stacked modalities).

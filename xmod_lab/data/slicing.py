@@ -12,14 +12,32 @@ import numpy as np
 from xmod_lab.data.geometry import SliceGeometry, geometry_of
 from xmod_lab.data.manifest import Dataset, Task
 from xmod_lab.data.recipes import Recipe, foreground, normalise
+from xmod_lab.data.registered import registered
 from xmod_lab.data.volume import Volume, file_of, load_image, load_structures, load_volume
 from xmod_lab.errors import LabError
 
+COVERED = 0.9
+"""part of a slice's body that the registered images must show, or it has no foreground and nothing trains on it"""
 
-def box_owner(data: Dataset, task: Task) -> list[str]:
-    """Modalities whose first one present gives a patient's crop, for registered data: all its slices must match."""
-    if data.relation != "registered":
+
+def image_of(data: Dataset, recipe: Recipe, patient: str, modality: str) -> Volume:
+    """The patient's image as the recipe wants it: his own, or brought onto the grid of the modality it registers to."""
+    if recipe.register is None or modality == recipe.register:
+        return load_image(data, patient, modality)
+    return registered(data, patient, modality, recipe.register).image
+
+
+def aligned(data: Dataset, recipe: Recipe) -> bool:
+    """Whether a patient's images lie on one grid and show the same place."""
+    return data.relation == "registered" or recipe.register is not None
+
+
+def box_owner(data: Dataset, task: Task, recipe: Recipe) -> list[str]:
+    """Modalities whose first one present gives a patient's crop, for aligned images: all their slices must match."""
+    if not aligned(data, recipe):
         return []
+    if recipe.register is not None:
+        return [recipe.register]
     return sorted({part for m in [*task.modalities, *task.tested] for part in m.split("+")})
 
 
@@ -39,15 +57,16 @@ def sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: st
             cuts: dict[str, tuple[SliceGeometry, Volume]]) -> tuple[np.ndarray, np.ndarray, SliceGeometry, Volume]:
     """Images (D, S, S[, stack]) float32 and foreground (D, S, S) bool of one patient, and how they were cut.
 
-    `cuts` remembers how each patient of registered data was cut, for its other modalities.
+    `cuts` remembers how each patient of aligned images was cut, for its other modalities. Where the recipe registers,
+    the foreground of every modality is the same (`_shown`).
     """
     parts = modality.split("+")
-    volumes = [load_image(data, patient, part) for part in parts]
+    volumes = [image_of(data, recipe, patient, part) for part in parts]
     bodies = [body_of(data, recipe, patient, part, volume) for part, volume in zip(parts, volumes, strict=True)]
     for volume in volumes[1:]:
         same_grid(volume, volumes[0])
     body, first = np.logical_or.reduce(bodies), volumes[0]
-    if patient in cuts and data.relation == "registered":
+    if patient in cuts and aligned(data, recipe):
         geometry, other = cuts[patient]
         same_grid(first, other)
     else:
@@ -59,7 +78,22 @@ def sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: st
         values = normalise(volume.array, own, recipe, data.modalities[part].kind)
         planes.append(geometry.forward(values, "linear", fill=float(values.min())))
     images = planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
-    return images, geometry.forward(body, "nearest"), geometry, first
+    if recipe.register is None:
+        return images, geometry.forward(body, "nearest"), geometry, first
+    return images, _shown(data, task, recipe, recipe.register, patient, geometry), geometry, first
+
+
+def _shown(data: Dataset, task: Task, recipe: Recipe, fixed: str, patient: str, geometry: SliceGeometry) -> np.ndarray:
+    """The fixed image's body where all registered images of the task show something, (D, S, S) bool; nothing in slices
+    where they show too little of it (COVERED)."""
+    own = body_of(data, recipe, patient, fixed, load_image(data, patient, fixed))
+    body = geometry.forward(own, "nearest")
+    shown = body.copy()
+    for modality in dict.fromkeys(part for m in task.modalities for part in m.split("+") if part != fixed):
+        if file_of(data, patient, data.modalities[modality].pattern).is_file():
+            shown &= geometry.forward(registered(data, patient, modality, fixed).cover, "nearest")
+    enough = shown.sum((1, 2)) >= COVERED * body.sum((1, 2))
+    return shown & enough[:, None, None]
 
 
 def same_grid(volume: Volume, other: Volume) -> None:
@@ -76,11 +110,11 @@ def _box_body(data: Dataset, task: Task, recipe: Recipe, patient: str, parts: li
     """The foreground that the crop follows: for registered data always that of the same modality of a patient."""
     if recipe.crop != "foreground" or data.foreground:  # a mask in the data set is the same for all modalities
         return bodies[0]
-    for owner in box_owner(data, task):
+    for owner in box_owner(data, task, recipe):
         if owner in parts:
             return bodies[parts.index(owner)]
         if file_of(data, patient, data.modalities[owner].pattern).is_file():
-            volume = load_image(data, patient, owner)
+            volume = image_of(data, recipe, patient, owner)
             same_grid(volume, like)
             return body_of(data, recipe, patient, owner, volume)
     return bodies[0]

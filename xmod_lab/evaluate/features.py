@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from xmod_lab.errors import LabError
 from xmod_lab.maps import record
-from xmod_lab.paths import features_home
+from xmod_lab.paths import LPIPS_FILE, features_home
 from xmod_lab.rng import torch_rng
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ FEATURES = 64
 class Extractor(NamedTuple):
     """What turns images into feature vectors, and the name that their distances carry: ``FD[name]``.
 
-    fn(image, modality): image float32 (b, k, h, w) in the task's value range, on the scorer's device -> features
+    fn(image, modality): image float32 (b, k, h, w) in the task's value range, on one device -> features
     (b, d). One that uses its batch's statistics gives features that depend on what else is in the batch.
     """
 
@@ -79,8 +79,24 @@ def random_features(channels: int) -> Extractor:
 
 
 def brought() -> list[Path]:
-    """The networks a reader brought: exported programs (``*.pt2``) in `paths.features_home()`, by name."""
-    return sorted(features_home().glob("*.pt2"))
+    """The networks a reader brought: exported programs (``*.pt2``) in `paths.features_home()`, by name. LPIPS's is none
+    of them: it compares two images and gives no features."""
+    return sorted(path for path in features_home().glob("*.pt2") if path.name != LPIPS_FILE)
+
+
+def brought_lpips() -> Path | None:
+    """The exported program that a reader brought for LPIPS, or None; `translation.lpips_score` says how to make one."""
+    path = features_home() / LPIPS_FILE
+    return path if path.is_file() else None
+
+
+def exported_program(path: Path, device: torch.device) -> Callable[..., Any]:
+    """The network in an exported program. Raises LabError for a file that is none."""
+    try:
+        network: nn.Module = torch.export.load(path).module().to(device)
+    except (RuntimeError, ValueError, zipfile.BadZipFile) as error:
+        raise LabError("no exported program", where=path, mend="save it by torch.export.save") from error
+    return network
 
 
 def brought_features(path: Path, device: torch.device) -> Extractor:
@@ -96,10 +112,7 @@ def brought_features(path: Path, device: torch.device) -> Extractor:
 
     Raises LabError for a file that is none, and for features that are no vectors.
     """
-    try:
-        network = torch.export.load(path).module().to(device)
-    except (RuntimeError, ValueError, zipfile.BadZipFile) as error:
-        raise LabError("no exported program", where=path, mend="save it by torch.export.save") from error
+    network = exported_program(path, device)
 
     def pooled(image: Tensor, _modality: str) -> Tensor:
         middle = image.shape[1] // 2
@@ -111,7 +124,8 @@ def brought_features(path: Path, device: torch.device) -> Extractor:
     return Extractor(path.stem, pooled)
 
 
-def extractors_of(scorer: Method, channels: int) -> list[Extractor]:
-    """The default feature spaces: the scorer's, a random one, and all that are `brought`."""
-    device = next(scorer.parameters()).device
-    return [scorer_features(scorer), random_features(channels), *(brought_features(p, device) for p in brought())]
+def extractors_of(scorer: Method | None, channels: int, device: torch.device) -> list[Extractor]:
+    """The default feature spaces, on `device`: the scorer's where there is one, a random one, and all that are
+    `brought`."""
+    own = [] if scorer is None else [scorer_features(scorer)]
+    return [*own, random_features(channels), *(brought_features(path, device) for path in brought())]

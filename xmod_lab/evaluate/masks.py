@@ -12,6 +12,8 @@ from xmod_lab.evaluate.overlap import NAN, overlap_scores
 from xmod_lab.evaluate.surface import bounding_box, surface_distances
 
 Missing = Literal["diagonal", "cap", "nan"]
+CAP = 50.0
+"""SASAN's upper bound of the ASSD (section 4.3), in the data's unit"""
 
 OVERLAP = ("dice", "precision", "sensitivity", "specificity", "ravd")
 SURFACE = ("hd", "hd95_pooled", "hd95_max", "asd", "assd_pooled", "assd_averaged")
@@ -20,7 +22,7 @@ HIGHER_IS_BETTER = {"dice", "precision", "sensitivity", "specificity"}
 
 
 def score_mask(
-    pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float], *, missing: Missing = "diagonal", cap: float = 50.0
+    pred: np.ndarray, truth: np.ndarray, spacing: Sequence[float], *, missing: Missing = "diagonal", cap: float = CAP
 ) -> dict[str, float]:
     """All metrics of one structure.
 
@@ -68,7 +70,7 @@ def score_labels(
     spacing: Sequence[float],
     *,
     missing: Missing = "diagonal",
-    cap: float = 50.0,
+    cap: float = CAP,
 ) -> list[dict[str, Any]]:
     """One row of metrics a structure: ``{"structure": name, **score_mask(...)}``.
 
@@ -90,6 +92,12 @@ def score_labels(
         own = _box(ours | theirs)
         rows.append({"structure": name} | _score(ours[own], theirs[own], shape, spacing, missing, cap))
     return rows
+
+
+def capped_assd(row: Mapping[str, Any], cap: float = CAP) -> float:
+    """`assd_pooled` of a row of scores as ``missing="cap"`` has it, whatever rule the row was made by: what one mask
+    alone has costs `cap`, and nothing costs more (SASAN, section 4.3)."""
+    return cap if row["missing"] else min(float(row["assd_pooled"]), cap)
 
 
 def _box(union: np.ndarray) -> tuple[slice, ...]:

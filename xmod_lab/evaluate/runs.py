@@ -14,7 +14,7 @@ from xmod_lab.data.batches import Slices
 from xmod_lab.data.geometry import SliceGeometry
 from xmod_lab.data.prepare import Prepared, test_slices, truth_labels
 from xmod_lab.data.volume import patients
-from xmod_lab.evaluate.masks import score_labels
+from xmod_lab.evaluate.masks import capped_assd, score_labels
 from xmod_lab.files import atomic_file, write_json
 
 if TYPE_CHECKING:
@@ -82,12 +82,12 @@ def networks_for(method: Method, modality: str) -> tuple[str, ...]:
 def score_names(table: pd.DataFrame) -> dict[str, float]:
     """Means over patients: ``dice/T2/WT``, and ``dice/T1->T2/WT`` where the network of T1 segments T2.
 
-    Likewise hd95_max, assd_pooled and the count of `missing` structures.
+    Likewise hd95_max, assd_pooled, assd_cap50 (`masks.capped_assd`) and the count of `missing` structures.
     """
     found: dict[str, float] = {}
     for (modality, network, structure), rows in table.groupby(["modality", "network", "structure"], sort=True):
         where = modality if network == modality else f"{network}->{modality}"
-        for metric in ("dice", "hd95_max", "assd_pooled"):
+        for metric in ("dice", "hd95_max", "assd_pooled", "assd_cap50"):
             found[f"{metric}/{where}/{structure}"] = float(rows[metric].mean())
         found[f"missing/{where}/{structure}"] = float(rows["missing"].sum())
     return found
@@ -95,12 +95,13 @@ def score_names(table: pd.DataFrame) -> dict[str, float]:
 
 def score_run(method: Method, prepared: Prepared, folder: Path, facts: dict[str, Any], name: str = "method") -> None:
     """Write scores.csv and examples.npz of a method that segments, errors.csv of one that translates where the truth
-    is known (`name` is what its rows call it), and, last, scores.json with `facts` beside the means."""
+    is known (`name` is what its rows call it), and, last, scores.json with `facts` beside the means. In a task without
+    classes nothing segments."""
     from xmod_lab.evaluate.translators import error_names, score_translator
 
     method.eval()
     means: dict[str, float] = {}
-    if callable(getattr(method, "segment", None)):
+    if prepared.classes and callable(getattr(method, "segment", None)):
         table = _score_segmenter(method, prepared, folder)
         means |= score_names(table)
     errors = score_translator(method, prepared, name).errors
@@ -122,7 +123,9 @@ def _score_segmenter(method: Method, prepared: Prepared, folder: Path) -> pd.Dat
                 predicted = predict_volume(method, case, network)
                 scored = score_labels(predicted, case.truth, structures_of(prepared), case.spacing)
                 whose = {"patient": case.patient, "modality": modality, "network": network}
-                rows += [whose | {"region": row["structure"] in prepared.task.regions} | row for row in scored]
+                for row in scored:
+                    region = row["structure"] in prepared.task.regions
+                    rows.append(whose | {"region": region} | row | {"assd_cap50": capped_assd(row)})
             if number < EXAMPLES:
                 for name, value in _example(method, case).items():
                     examples.setdefault(f"{modality}/{name}", []).append(value)

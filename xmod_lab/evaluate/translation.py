@@ -6,13 +6,17 @@ Everything is computed on images mapped to [0, 1] by a FIXED range, the task's v
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xmod_lab.errors import LabError
+from xmod_lab.paths import LPIPS_FILE, features_home
+
+if TYPE_CHECKING:
+    import torch
 
 IMAGE_METRICS = ("mae", "rmse", "psnr", "ssim", "pcc", "nmse")
 HIGHER_IS_BETTER = frozenset({"psnr", "ssim", "pcc"})
@@ -117,13 +121,36 @@ def _ssim_map(x: np.ndarray, y: np.ndarray, slice_axis: int) -> np.ndarray:
     return found[0] if x.ndim == 2 else np.moveaxis(found, 0, slice_axis)
 
 
-LPIPS_ABSENT = ("LPIPS is not computed: it needs the package lpips with torchvision and pre-trained weights, which the "
-                "lab does not install; pass network=... to lpips_score to bring your own")
+LPIPS_ABSENT = (
+    "LPIPS is left out: it compares images by a pre-trained network, which the lab neither installs nor downloads. "
+    "Export one where it can be had, as xmod_lab.evaluate.lpips_score says, into the file {path}"
+)
 
 
 def lpips_available() -> bool:
-    """Whether the optional package lpips can be imported; print LPIPS_ABSENT where it cannot."""
-    return all(importlib.util.find_spec(name) is not None for name in ("lpips", "torchvision"))
+    """Whether a reader brought the network of LPIPS; `say_lpips_is_absent` where not."""
+    from xmod_lab.evaluate.features import brought_lpips
+
+    return brought_lpips() is not None
+
+
+@functools.cache
+def say_lpips_is_absent() -> None:
+    """Print LPIPS_ABSENT, once."""
+    print(LPIPS_ABSENT.format(path=features_home() / LPIPS_FILE))
+
+
+def lpips_network(device: torch.device) -> Callable[..., Any] | None:
+    """The network that a reader brought, for `lpips_score`; it works on `device`. None where there is none.
+
+    Raises LabError for a file that is no exported program.
+    """
+    from xmod_lab.evaluate.features import brought_lpips, exported_program
+
+    if (path := brought_lpips()) is None:
+        return None
+    network = exported_program(path, device)
+    return lambda x, y: network(x.to(device), y.to(device))
 
 
 def lpips_score(
@@ -136,19 +163,28 @@ def lpips_score(
 ) -> float:
     """Mean LPIPS over the slices of one patient (Zhang et al. 2018), the grey value copied to three channels.
 
-    network: maps two float32 tensors (n, 3, h, w) in [-1, 1] to n distances; by default the AlexNet of the package
-    lpips. Raises LabError with LPIPS_ABSENT where neither is at hand.
+    network: maps two float32 tensors (n, 3, h, w) in [-1, 1] to n distances; by default the one that a reader brought.
+    It is made where the package lpips, torchvision and AlexNet's weights are, with the lab's version of PyTorch::
+
+        network, pair = lpips.LPIPS(net="alex").eval(), (torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64))
+        sizes = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+        torch.export.save(torch.export.export(network, pair, dynamic_shapes=(sizes, sizes)), "features/lpips.pt2")
+
+    Raises LabError with LPIPS_ABSENT where there is no network, and for one that does not give a number a slice.
     """
     import torch
 
+    network = network or lpips_network(torch.device("cpu"))
     if network is None:
-        if not lpips_available():
-            raise LabError(LPIPS_ABSENT)
-        network = importlib.import_module("lpips").LPIPS(net="alex", verbose=False)
+        raise LabError(LPIPS_ABSENT.format(path=features_home() / LPIPS_FILE))
     batches = []
     for image in _unit_range(pred, truth, value_range):
         stack = image[None] if image.ndim == 2 else np.moveaxis(image, slice_axis, 0)
         tensor = torch.from_numpy(np.ascontiguousarray(2 * stack - 1, dtype=np.float32))
-        batches.append(tensor[:, None].expand(-1, 3, -1, -1))
+        batches.append(tensor[:, None].repeat(1, 3, 1, 1))
     with torch.no_grad():
-        return float(network(*batches).mean())
+        found = network(*batches)
+    if found.numel() != len(batches[0]):
+        raise LabError(f"LPIPS of {len(batches[0])} slices has the shape {tuple(found.shape)}",
+                       mend="bring a network that gives one number a slice")
+    return float(found.float().mean())

@@ -8,7 +8,7 @@ image of the target, the upper anchor of the S-score). What is kept of a run, an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,13 +19,14 @@ from torch import Tensor
 from xmod_lab.data.manifest import Dataset
 from xmod_lab.data.prepare import Prepared
 from xmod_lab.data.recipes import normalise
-from xmod_lab.data.slicing import body_of, same_grid
+from xmod_lab.data.registered import registered
+from xmod_lab.data.slicing import body_of, image_of, same_grid
 from xmod_lab.data.volume import Volume, file_of, load_image
 from xmod_lab.evaluate.distances import REAL, Features, distance_rows, patient_distance_rows
 from xmod_lab.evaluate.features import Extractor, extractors_of
-from xmod_lab.evaluate.masks import score_labels
+from xmod_lab.evaluate.masks import capped_assd, score_labels
 from xmod_lab.evaluate.runs import Case, predict_volume, structures_of, test_volumes
-from xmod_lab.evaluate.translation import image_scores
+from xmod_lab.evaluate.translation import image_scores, lpips_network, lpips_score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 BATCH = 32
 """slices that a network sees at once; no number depends on it"""
 UNTRANSLATED = "untranslated"
-ERRORS = ("mae", "ssim", "psnr")
+ERRORS = ("mae", "rmse", "ssim", "psnr", "pcc")
+
+
 class Scores(NamedTuple):
     """errors: one row a test patient, source, target and method; s_scores: and structure; distances: over patients;
     fd_patients: the Fréchet distances shared among the patients (`distances.patient_distance_rows`)."""
@@ -56,21 +59,30 @@ def translations_of(method: Method, prepared: Prepared) -> list[tuple[str, str]]
     return [(source, target) for source, target in pairs if source in prepared.task.tested]
 
 
-def true_volume(data: Dataset, patient: str, source: str, target: str) -> Volume | None:
+def true_volume(
+    data: Dataset, patient: str, source: str, target: str, register: str | None = None
+) -> Volume | None:
     """The image of `target` that lies where the patient's image of `source` does; None where nobody knows it.
 
     Phantoms know it, unless the source is itself displaced (truth/ shows a displaced image where it would lie at rest).
-    Of registered data it is the patient's own image. Stacked modalities (A+B) have none.
+    Of registered data it is the patient's own image. Stacked modalities (A+B) have none. register: the modality that
+    the task brings the others onto, so that the source lies where this one does; real data have the registered image.
     """
     from xmod_lab.data import phantoms
 
     if "+" in source + target:
         return None
+    place = register or source
+    if target == place:
+        return load_image(data, patient, place)
     if data.access == "phantom":
-        displaced = (data.folder / "truth" / patient / f"{source}.nii.gz").is_file()
+        displaced = (data.folder / "truth" / patient / f"{place}.nii.gz").is_file()
         return None if displaced else phantoms.truth(data, patient, target)
-    known = data.relation == "registered" and file_of(data, patient, data.modalities[target].pattern).is_file()
-    return load_image(data, patient, target) if known else None
+    if not file_of(data, patient, data.modalities[target].pattern).is_file():
+        return None
+    if register is not None:
+        return registered(data, patient, target, register).image
+    return load_image(data, patient, target) if data.relation == "registered" else None
 
 
 def true_slices(prepared: Prepared, case: Case, target: str) -> np.ndarray | None:
@@ -79,10 +91,10 @@ def true_slices(prepared: Prepared, case: Case, target: str) -> np.ndarray | Non
     Normalised as `prepare` does a real image of that modality, by the true image's own statistics, and rounded to
     float16 as prepared slices are. For evaluation only.
     """
-    volume = true_volume(prepared.data, case.patient, case.modality, target)
+    volume = true_volume(prepared.data, case.patient, case.modality, target, prepared.recipe.register)
     if volume is None:
         return None
-    same_grid(volume, load_image(prepared.data, case.patient, case.modality))
+    same_grid(volume, image_of(prepared.data, prepared.recipe, case.patient, case.modality))
     volume = dataclasses.replace(volume, array=volume.array.astype(np.float32))
     body = body_of(prepared.data, prepared.recipe, case.patient, target, volume)
     values = normalise(volume.array, body, prepared.recipe, prepared.data.modalities[target].kind)
@@ -117,17 +129,18 @@ def score_translator(
 ) -> Scores:
     """All scores of a translator, called `name` in the rows, on the test volumes.
 
-    Errors need the method alone. S-scores and distances need `scorer`, whose own modalities limit the targets, and
-    which must be in evaluation mode as `method` is; `extractors` replace the default ones.
+    Errors need the method alone; LPIPS is among them where a reader brought its network. S-scores need `scorer`, which
+    must be in evaluation mode as `method` is, and whose own modalities limit the targets. Distances need `extractors`,
+    by default those of the scorer (`features.extractors_of`), without one none.
     """
     import pandas as pd
 
     pairs = translations_of(method, prepared)
-    known = scorer.problem.labelled if scorer is not None else ()
-    if scorer is None:
-        extractors = ()
-    elif extractors is None:
-        extractors = extractors_of(scorer, prepared.channels)
+    device = next(method.parameters()).device
+    known = scorer.problem.labelled if scorer is not None else method.problem.modalities
+    if extractors is None:
+        extractors = extractors_of(scorer, prepared.channels, device) if scorer is not None else ()
+    lpips = lpips_network(device)
     errors: list[dict[str, Any]] = []
     dices: list[dict[str, Any]] = []
     features: Features = {e.name: {} for e in extractors}
@@ -135,27 +148,31 @@ def score_translator(
         for case in test_volumes(prepared, source):
             shown = {(name, t): translated(method, case, t) for s, t in pairs if s == source}
             shown |= {(UNTRANSLATED, t): case.slices.image for s, t in pairs if s == source}
-            errors += _error_rows(prepared, case, shown)
+            errors += _error_rows(prepared, case, shown, lpips)
             shown |= {(REAL, source): case.slices.image}
             for (which, target), image in shown.items():
-                if scorer is None or target not in known:
+                if target not in known:
                     continue
-                dices += _s_rows(scorer, prepared, case, image, target, which)
+                if scorer is not None:
+                    dices += _s_rows(scorer, prepared, case, image, target, which)
                 for extractor in extractors:
-                    found = features_of(extractor, image, target, next(scorer.parameters()).device)
+                    found = features_of(extractor, image, target, device)
                     features[extractor.name].setdefault((which, source, target), {})[case.patient] = found
     kinds = (errors, dices, distance_rows(features), patient_distance_rows(features))
     return Scores(*map(pd.DataFrame, kinds))
 
 
-def _error_rows(prepared: Prepared, case: Case, shown: dict[tuple[str, str], Tensor]) -> list[dict[str, Any]]:
+def _error_rows(
+    prepared: Prepared, case: Case, shown: dict[tuple[str, str], Tensor], lpips: Callable[..., Any] | None
+) -> list[dict[str, Any]]:
     """ERRORS of each (method, target), overall, inside the input's foreground (``_body``), in the target area, the
     task's classes united (``_area``), and in the foreground outside it (``_rest``); NaN where a patient has no such
-    voxel."""
+    voxel. And ``lpips`` overall, where its network is given."""
     body, area = case.slices.foreground.numpy(), case.geometry.forward(case.truth, "nearest") > 0
     masks = {"body": body, "area": area, "rest": body & ~area}
     given = {name: mask for name, mask in masks.items() if mask.any()}
     names = [metric + part for part in ("", *(f"_{name}" for name in masks)) for metric in ERRORS]
+    names += ["lpips"] if lpips is not None else []
     truths = {target: true_slices(prepared, case, target) for target in dict.fromkeys(t for _, t in shown)}
     rows = []
     for (which, target), image in shown.items():
@@ -163,8 +180,11 @@ def _error_rows(prepared: Prepared, case: Case, shown: dict[tuple[str, str], Ten
         if truth is None:
             continue
         middle = image[:, image.shape[1] // 2].numpy()
-        # a translator that diverged has no score; the run that trained it says so in its log
-        scores = image_scores(middle, truth, given, prepared.value_range) if np.isfinite(middle).all() else {}
+        scores: dict[str, float] = {}  # a translator that diverged has none; the run that trained it says so in its log
+        if np.isfinite(middle).all():
+            scores = image_scores(middle, truth, given, prepared.value_range)
+            if lpips is not None:
+                scores["lpips"] = lpips_score(middle, truth, prepared.value_range, network=lpips)
         where = {"patient": case.patient, "source": case.modality, "target": target, "method": which}
         rows.append(where | {metric: scores.get(metric, float("nan")) for metric in names})
     return rows
@@ -181,15 +201,18 @@ def _s_rows(
         where
         | {"structure": row["structure"], "region": row["structure"] in prepared.task.regions}
         | {metric: row[metric] for metric in ("dice", "assd_pooled", "missing")}
+        | {"assd_cap50": capped_assd(row)}
         for row in score_labels(predicted, case.truth, structures_of(prepared), case.spacing)
     ]
 
 
 def error_names(errors: pd.DataFrame, name: str) -> dict[str, float]:
-    """Means over patients for scores.json: ``mae/CT->T1w``, ``ssim/..``, ``psnr/..``, ``mae_area/..`` of the method
-    `name`, and ``mae_untranslated/..``, ``ssim_untranslated/..`` of the source as it is."""
+    """Means over patients for scores.json: ERRORS (``mae/CT->T1w`` ...), ``mae_area/..`` where there is such an area
+    and ``lpips/..`` where it was computed, of the method `name`; ``mae_untranslated/..`` and ``ssim_untranslated/..``
+    of the source as it is."""
     found: dict[str, float] = {}
-    keys = {name: ((*ERRORS, "mae_area"), ""), UNTRANSLATED: (("mae", "ssim"), f"_{UNTRANSLATED}")}
+    extra = [column for column in ("mae_area", "lpips") if column in errors and errors[column].notna().any()]
+    keys = {name: ((*ERRORS, *extra), ""), UNTRANSLATED: (("mae", "ssim"), f"_{UNTRANSLATED}")}
     for (source, target, which), rows in errors.groupby(["source", "target", "method"], sort=True):
         metrics, suffix = keys[str(which)]
         found |= {f"{metric}{suffix}/{source}->{target}": float(rows[metric].mean()) for metric in metrics}
