@@ -221,10 +221,13 @@ def test_killed_at_20_random_steps_the_weights_are_bit_identical(tmp_path: Path)
     assert all(torch.equal(whole_weights[k], cut_weights[k]) for k in whole_weights), f"killed at {steps}"
 
 
-@pytest.mark.parametrize("name", ["uagan", "csa", "targan", "stargan", "csgan", "remic", "enriched"])
+@pytest.mark.parametrize(
+    "name", ["uagan", "csa", "targan", "stargan", "csgan", "remic", "enriched", "cyclegan", "ugatit"]
+)
 def test_killed_methods_end_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """SIGKILL in the first, a middle and the last of CSGAN's stages, at the same steps of methods with two optimisers,
-    with running statistics a modality, averaged weights, a running style, and another method's derived images."""
+    with running statistics a modality, averaged weights, a running style, another method's derived images, pools of
+    earlier translations, and weights that keep a singular vector."""
     make_tiny(tmp_path / "home", **TASK)
     drawn = random.Random(int.from_bytes(os.urandom(4), "big"))
     steps = [drawn.choice(stage) for stage in (range(1, 4), range(5, 15), range(16, 19))]

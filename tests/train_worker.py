@@ -27,14 +27,16 @@ from xmod_lab.methods.base import Method, Problem, build_config
 from xmod_lab.train import fit
 
 STEPS = 60
-WIDTH = {"csa": 8, "msbn": 8}
+SETTINGS: dict[str, dict[str, int]] = {"csa": {"width": 8}, "msbn": {"width": 8}, "cyclegan": {"pool": 4}}
+"""a pool of four is full, and gives back earlier images, long before the last step"""
 
 
 def tiny_method(name: str) -> Method:
     """A method of METHODS for two modalities of the tiny data set."""
     entry = METHODS[name]
     problem = Problem(("T1", "T2"), ("T1", "T2"), ("T1", "T2"), (), ("core", "rim"), 1, 32)
-    method = entry.cls(build_config(entry.cls, {"width": WIDTH.get(name, 4)} | entry.overrides), problem)
+    values = {"width": 4} | SETTINGS.get(name, {}) | entry.overrides
+    method = entry.cls(build_config(entry.cls, values), problem)
     for other in entry.cls.reads(method.config):
         method.receive(other, tiny_method(other))
     return method

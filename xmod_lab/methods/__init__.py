@@ -8,12 +8,14 @@ from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
+from xmod_lab.methods.cyclegan import CycleGAN
 from xmod_lab.methods.enriched import Enriched
 from xmod_lab.methods.fcn import FCNBaseline
 from xmod_lab.methods.remic import ReMIC
 from xmod_lab.methods.stargan import StarGAN
 from xmod_lab.methods.targan import TarGAN
 from xmod_lab.methods.uagan import UAGAN
+from xmod_lab.methods.ugatit import UGATIT
 from xmod_lab.methods.ummkd import UMMKD
 from xmod_lab.methods.unet import MultiV4, TargetOnly, UNetBaseline
 
@@ -34,6 +36,7 @@ CSA_PAPER = "Chen et al., MICCAI 2020"
 JOINT_HEART = ("cardiac_mr", "joint")
 JOINT_BRAIN = ("brain_tumour", "uagan")
 ABDOMEN = ("abdomen", "liver")
+HEART = ("whole_heart", "sasan_mr_to_ct")
 
 METHODS: dict[str, Entry] = {
     "unet_individual": Entry(
@@ -67,6 +70,8 @@ METHODS: dict[str, Entry] = {
     "enriched": Entry(
         Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021", ABDOMEN
     ),
+    "cyclegan": Entry(CycleGAN, {}, "two translators, each the other's way back", "Zhu et al., ICCV 2017", HEART),
+    "ugatit": Entry(UGATIT, {}, "CycleGAN that attends by class activation", "Kim et al., ICLR 2020", HEART),
 }
 
 

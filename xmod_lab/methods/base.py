@@ -189,6 +189,12 @@ def at_least_two(known: tuple[str, ...], method: str) -> None:
         raise LabError(f"{method} translates between modalities: the task has {', '.join(known)} only", where=method)
 
 
+def exactly_two(known: tuple[str, ...], method: str) -> None:
+    """Raise LabError unless there is one way there and one back."""
+    if len(known) != 2:
+        raise LabError(f"{method} is of two modalities: the task has {', '.join(known)}", where=method)
+
+
 def a_multiple(size: int, of: int, method: str) -> None:
     """Raise LabError if slices of `size` pixels do not come back from the network's levels."""
     if size % of:
