@@ -44,8 +44,6 @@ class CycleGANConfig:
     blocks        of each generator: 6, for slices up to 128 pixels; theirs have 9 for 256
     transposed    True: their transposed convolutions. A short run leaves the checkerboard of these in the images
     critic_layers 3: patches of 70x70 pixels
-    spread        of the first weights, normal with biases 0: 0.02 in their code. 0: PyTorch's own first weights, from
-                  which a short run gets further
     pool          earlier translations of each modality from which its critic is shown; 0: this step's alone
     identity_weight   of what a generator makes of images that are of its target already: half of the next
     """
@@ -57,14 +55,13 @@ class CycleGANConfig:
     blocks: int = 6
     transposed: bool = False
     critic_layers: int = 3
-    spread: float = 0.0
     pool: int = 50
     identity_weight: float = 5.0
     reconstruction_weight: float = 10.0
     augment: str = "standard"
 
 
-OFFICIAL: dict[str, object] = {"blocks": 9, "transposed": True, "spread": 0.02, "rate": 2e-4, "critic_rate": 2e-4}
+OFFICIAL: dict[str, object] = {"blocks": 9, "transposed": True, "rate": 2e-4, "critic_rate": 2e-4}
 
 
 class CycleGAN(Method):
@@ -110,14 +107,12 @@ class CycleGAN(Method):
     def make_generator(self) -> nn.Module:
         """(b, k, h, w) -> (b, k, h, w) in (-1, 1)."""
         c, k = self.config, self.problem.channels
-        network = ResNetGenerator(
-            k, k, 0, c.width, c.blocks, "reflect", affine=False, strided=3, transposed=c.transposed
+        return begun(
+            ResNetGenerator(k, k, 0, c.width, c.blocks, "reflect", affine=False, strided=3, transposed=c.transposed)
         )
-        return begun(network, c.spread)
 
     def make_critic(self) -> nn.Module:
-        c = self.config
-        return begun(PatchCritic(self.problem.channels, c.width, c.critic_layers), c.spread)
+        return begun(PatchCritic(self.problem.channels, self.config.width, self.config.critic_layers))
 
     def stages(self) -> list[Stage]:
         c, betas = self.config, (self.config.beta1, 0.999)
@@ -200,23 +195,24 @@ class CycleGAN(Method):
         """
         found = {}
         for s, t in [(s, t) for s, t in self.translations if s in batch]:
-            x, layer = batch[s].image, f"generators.{s}->{t}"
+            x = batch[s].image
             made = self.translate(x, s, t)
             for kind, image in (("residual", made), ("cycle_residual", self.translate(made, t, s))):
-                found[f"{kind}/{t}/{s}"] = Map("mask", difference(image, x), s, layer, (0.0, 2.0))
-            for name, image, way in (("real", x, (t, s)), (t, made, (s, t))):
-                patches = {tail: scores for tail, scores in self.judge(image, *way).items() if scores.ndim == 4}
-                for tail, scores in patches.items():
-                    values, layer = over_image(scores, x)[:, 0], f"critics.{way[0]}->{way[1]}"
-                    found[f"critic{tail}/{name}/{s}"] = Map("mask", values, s, layer)
+                found[f"{kind}/{t}/{s}"] = Map("mask", difference(image, x), s, f"generators.{s}->{t}", (0.0, 2.0))
+            for name, image, (origin, judged) in (("real", x, (t, s)), (t, made, (s, t))):
+                for tail, scores in self.judge(image, origin, judged).items():
+                    if scores.ndim == 4:
+                        values = over_image(scores, x)[:, 0]
+                        found[f"critic{tail}/{name}/{s}"] = Map("mask", values, s, f"critics.{origin}->{judged}")
         return found
 
 
-def begun(network: nn.Module, spread: float) -> nn.Module:
-    """The network with first weights of its convolutions drawn anew, see `CycleGANConfig`."""
-    for module in network.modules() if spread else ():
+def begun(network: nn.Module) -> nn.Module:
+    """The network with the authors' first weights: convolutions N(0, 0.02), their biases 0. In trials of 60 and 400
+    steps it came closer to the truth from these than from PyTorch's own."""
+    for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(module.weight, 0.0, spread)
+            nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network

@@ -87,13 +87,20 @@ class ClassActivation(nn.Module):
 
     (b, c, h, w) -> g (b, c, h, w), logits (b, 2). Tap `tap` gives g; its sum over channels is the heat map. The
     classifiers have no bias. bounded: spectral normalisation of each, which of one row of weights leaves the direction
-    and length 1. Features are weighed by these w too, not by the raw ones, as happens in the authors' code.
+    and length 1. Features are weighed by these w too, not by the raw ones, as happens in the authors' code. W then
+    begins so that g has the size of f (He et al. 2015): with PyTorch's default a tenth is left, and a critic without
+    other normalisation begins to tell patches apart the later.
+
+    Where f is a sum of instance norms, as in the generator, its mean hardly depends on the image. The first classifier
+    then stays at chance, and it is the second that tells the classes apart.
     """
 
     def __init__(self, channels: int, activation: nn.Module, bounded: bool = False):
         super().__init__()
         self.classifiers, self.bounded = nn.Linear(channels, 2, bias=False), bounded
         self.mix, self.activation = nn.Conv2d(2 * channels, channels, 1), activation
+        if bounded:
+            nn.init.normal_(self.mix.weight)  # of 2c channels, each a c-th of f's square: twice it, for half is cut off
         self.tap = Tap()
 
     def weights(self) -> Float[Tensor, "2 c"]:
