@@ -26,12 +26,12 @@ from xmod_lab.methods.csa import PAIRS, class_features
 from xmod_lab.train import Update, fit, read_log
 
 CASES = [(name, None) for name in METHODS]
-ABLATED = ("uagan", "csa", "ummkd", "targan", "stargan", "csgan", "remic", *PAIRED)
+ABLATED = ("uagan", "csa", "ummkd", "targan", "stargan", "csgan", "remic", "cyclegan", "ugatit", *PAIRED)
 CASES += [(name, a) for name in ABLATED for a in METHODS[name].cls.ablations]
 NAMES = ("background", "core", "rim")
 LABELS = ("affinity", "confusion", "class_features", "cut", "area", "crossing", "similarity", "error")
 """first words of the names of maps that need labels"""
-SEGMENTS_NOT = ("targan", "stargan", *PAIRED)
+SEGMENTS_NOT = ("targan", "stargan", "cyclegan", "ugatit", *PAIRED)
 
 
 @pytest.fixture(scope="module")

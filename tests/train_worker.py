@@ -29,7 +29,8 @@ from xmod_lab.train import fit
 
 STEPS = 60
 POOL = {"pool": 4}  # full, and giving back earlier images, long before the last step
-SETTINGS = {"csa": {"width": 8}, "msbn": {"width": 8}, "mrgan": POOL, "dc2anet": POOL}
+SETTINGS: dict[str, dict[str, int]] = {"csa": {"width": 8}, "msbn": {"width": 8}, "sasan": {"width": 8}}
+SETTINGS |= dict.fromkeys(("cyclegan", "mrgan", "dc2anet"), POOL)
 
 
 def tiny_method(name: str) -> Method:

@@ -8,6 +8,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
+from xmod_lab.methods.cyclegan import CycleGAN
 from xmod_lab.methods.dc2anet import DC2Anet
 from xmod_lab.methods.detached import Detached
 from xmod_lab.methods.enriched import Enriched
@@ -19,6 +20,7 @@ from xmod_lab.methods.sasan import SASAN
 from xmod_lab.methods.stargan import StarGAN
 from xmod_lab.methods.targan import TarGAN
 from xmod_lab.methods.uagan import UAGAN
+from xmod_lab.methods.ugatit import UGATIT
 from xmod_lab.methods.ummkd import UMMKD
 from xmod_lab.methods.unet import MultiV4, TargetOnly, UNetBaseline
 
@@ -77,6 +79,8 @@ METHODS: dict[str, Entry] = {
     "enriched": Entry(
         Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021", ABDOMEN
     ),
+    "cyclegan": Entry(CycleGAN, {}, "two translators, each the other's way back", "Zhu et al., ICCV 2017", HEART),
+    "ugatit": Entry(UGATIT, {}, "CycleGAN that attends by class activation", "Kim et al., ICLR 2020", HEART),
     "pix2pix": Entry(Pix2Pix, {}, "a U-Net and a critic of pairs, one way", "Isola et al., CVPR 2017", HEAD),
     "mrgan": Entry(MRGAN, {}, "paired translation both ways, with a cycle", "Jin et al., Sensors 2019", HEAD),
     "dc2anet": Entry(

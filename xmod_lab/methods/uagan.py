@@ -263,7 +263,11 @@ class UAGAN(Method):
 
 
 def summed(feature: Tensor) -> Tensor:
-    """(b, c, h, w) -> (b, 1, h, w): sum over channels, each image's smallest value set to 0 and largest to 1."""
+    """(b, c, h, w) -> (b, 1, h, w): sum over channels, each image's smallest value set to 0 and largest to 1.
+
+    0 everywhere where it is the same everywhere but for rounding.
+    """
     total = feature.float().sum(1, keepdim=True)
-    low = total.amin((2, 3), keepdim=True)
-    return (total - low) / (total.amax((2, 3), keepdim=True) - low).clamp_min(1e-8)
+    low, high = total.amin((2, 3), keepdim=True), total.amax((2, 3), keepdim=True)
+    flat = high - low <= 1e-6 * torch.maximum(high.abs(), low.abs())
+    return torch.where(flat, 0.0, (total - low) / (high - low).clamp_min(1e-8))
