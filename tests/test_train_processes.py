@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tests import train_worker
 from tests.joint import PAIRED
 from tests.tiny import make_tiny
+from xmod_lab.train import read_log
 
 TASK = {"modalities": ("T1", "T2"), "patients": 8, "labelled": ["T1", "T2"], "unlabelled": []}
 WORKER = Path(__file__).with_name("train_worker.py")
