@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tests.joint import JOINT, Kept, Watched, a_batch, built, one_step
 from xmod_lab.errors import LabError
 from xmod_lab.methods import METHODS
 from xmod_lab.methods.base import build_config, half
+from xmod_lab.train import Update
 
 TRANSLATORS = ("stargan", "csgan", "remic", "targan")
 
@@ -121,3 +123,15 @@ def test_stargans_labels_are_not_asked_for() -> None:
 
 def test_half_of_the_steps_at_the_full_rate() -> None:
     assert [half(t) for t in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.505, 0.01])
+
+
+def test_in_bf16_what_follows_an_update_sees_what_it_did() -> None:
+    """Autocast keeps its copies of weights for a whole step, unless an update throws them away."""
+    torch.manual_seed(0)
+    layer, image = nn.Conv2d(1, 1, 1), torch.randn(2, 1, 4, 4)
+    update = Update({"it": torch.optim.SGD(layer.parameters(), 1.0)})
+    with torch.autocast("cpu", torch.bfloat16):
+        update(layer(image).float().square().mean(), "it")
+        inside = layer(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(inside, layer(image))

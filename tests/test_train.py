@@ -48,18 +48,6 @@ def problem_of(prepared: Prepared) -> Problem:
     )
 
 
-def test_in_bf16_what_follows_an_update_sees_what_it_did() -> None:
-    """Autocast keeps its copies of weights for a whole step, unless an update throws them away."""
-    torch.manual_seed(0)
-    layer, image = nn.Conv2d(1, 1, 1), torch.randn(2, 1, 4, 4)
-    update = Update({"it": torch.optim.SGD(layer.parameters(), 1.0)})
-    with torch.autocast("cpu", torch.bfloat16):
-        update(layer(image).float().square().mean(), "it")
-        inside = layer(image)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(inside, layer(image))
-
-
 def test_update_touches_only_the_named_optimisers_and_counts_missing_gradients_as_zero() -> None:
     a, b, unused = (nn.Parameter(torch.ones(2)) for _ in range(3))
     update = Update({"a": torch.optim.SGD([a, unused], 0.5, momentum=0.9), "b": torch.optim.SGD([b], 0.5)})

@@ -17,6 +17,7 @@ from xmod_lab.data.manifest import parse
 from xmod_lab.data.schema import Dataset
 from xmod_lab.data.volume import file_of, load_image, load_structures, load_volume, patients, save_nifti
 from xmod_lab.errors import LabError
+from xmod_lab.files import atomic_folder
 
 ORIENTATIONS = ["".join(codes) for names in itertools.permutations(["RL", "AP", "SI"])
                 for codes in itertools.product(*names)]  # fmt: skip
@@ -179,6 +180,18 @@ def test_patients_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for number in (10, 9, 1):
         (tmp_path / f"image_{number}.nii.gz").touch()
     assert patients(data, "T1") == ["1", "9", "10"]
+
+
+def test_what_is_being_written_is_no_patient(tmp_path: Path) -> None:
+    """Another process makes phantoms just now; its folder is renamed when it is complete."""
+    data = data_in(tmp_path, modalities={"T1": {"kind": "MR", "pattern": "{patient}/T1.nii.gz"}})
+    for name in ("a", "b"):
+        with atomic_folder(tmp_path / name) as temporary:
+            (temporary / "T1.nii.gz").touch()
+            assert len(list(tmp_path.glob("*/T1.nii.gz"))) == 1 + (name == "b")
+            if name == "b":
+                assert patients(data, "T1") == ["a"]
+    assert patients(data, "T1") == ["a", "b"]
 
 
 def test_a_pattern_with_the_patient_twice_and_a_star(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def _matches(data: Dataset, pattern: str) -> set[str]:
     regex = re.compile(first + "(?P<patient>[^/]+)" + "(?P=patient)".join(rest))
     found = set()
     for path in data.folder.glob(pattern.replace("{patient}", "*")):
-        if match := regex.fullmatch(path.relative_to(data.folder).as_posix()):
+        match = regex.fullmatch(path.relative_to(data.folder).as_posix())
+        if match and not match["patient"].startswith("."):  # what another process is writing just now
             found.add(match["patient"])
     return found
 
