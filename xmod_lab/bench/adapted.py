@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.patients import RUN, paper_table, system
 from xmod_lab.bench.published import NOT_ADAPTED
-from xmod_lab.bench.translators import Shown
+from xmod_lab.bench.translators import Shown, recorded_errors
 from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.translators import UNTRANSLATED
 
@@ -48,7 +48,7 @@ def scorer_rows(scored: Iterable[Scored]) -> pd.DataFrame:
 
 def adapted_tables(part: pd.DataFrame) -> list[Shown]:
     """SASAN's tables of one data set and task: Dice, and ASSD by both rules, of each structure of the modality that has
-    no labels; of a task whose modalities all have labels, of each modality."""
+    no labels; of a task whose modalities all have labels, of each modality. Then errors against the truth."""
     task = dataset(str(part["dataset"].iloc[0])).task(str(part["task"].iloc[0]))
     shown = []
     for modality in task.unlabelled or task.labelled:
@@ -57,7 +57,7 @@ def adapted_tables(part: pd.DataFrame) -> list[Shown]:
         metrics = tuple(m for m in ("dice", "assd_pooled", "assd_cap50", "missing") if m in rows)
         title = f"{modality}: Dice in %, ASSD with the volume's diagonal, and with 50, where a structure is missing"
         shown.append(Shown(f"{title}; mean ± sd over patients", paper_table(rows, metrics, columns="structure")))
-    return shown
+    return [*shown, *recorded_errors(part[part["s_score"].notna()])]
 
 
 def _place(name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from xmod_lab.bench.adapted import adapted_tables
 from xmod_lab.bench.claims import CLAIMS, SAYS
 from xmod_lab.bench.patients import EXTRACTOR, paper_table, system
 from xmod_lab.bench.suites import suite
@@ -83,7 +84,7 @@ def page(name: str, folder: Path) -> str:
     parts = [f"# {name}", _preamble(rows, facts, real)]
     for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
         parts.append(f"## {key} / {task}")
-        for shown in recorded_tables(part, distances) if "s_score" in part else tables(part):
+        for shown in _tables_of(part, distances):
             marks = [_marked(f"{key}/{task}/{one}", sick, shown.translators) for one in shown.table["system"]]
             parts.append(f"{shown.title}\n\n{to_markdown(shown.table.assign(system=marks))}")
     parts.append("## Did they train?\n\n" + _trained(sick))
@@ -99,6 +100,19 @@ def verdict_counts(name: str, folder: Path) -> str:
     counts = claims.groupby("claim")["verdict"].value_counts().unstack(fill_value=0)
     counts.insert(0, "what it says", counts.index.map(SAYS))
     return to_markdown(counts.reset_index().rename_axis(None, axis=1))
+
+
+def _tables_of(part: pd.DataFrame, distances: pd.DataFrame) -> list[Shown]:
+    """The tables of the paper that the systems of one data set and task are compared in."""
+    if part["system"].str.startswith(("scorer (", "detached (")).any():
+        return adapted_tables(part)
+    if {"s_score", "mae"} & set(part):
+        own = distances
+        if "task" in distances:  # of several tasks
+            here = [distances[key] == part[key].iloc[0] for key in ("dataset", "task")]
+            own = distances[here[0] & here[1]]
+        return recorded_tables(part, own)
+    return tables(part)
 
 
 def tables(part: pd.DataFrame) -> list[Shown]:

@@ -67,10 +67,12 @@ def system(spec: RunSpec) -> str:
     return f"{spec.method} ({spec.variant.removeprefix('default,')})"
 
 
-def patient_rows(name: str) -> pd.DataFrame:
-    """`rows_of` the finished runs of a suite, with `everything` (`evaluate.regions.everything_rows`)."""
+def patient_rows(name: str, scored: Sequence[Scored] = ()) -> pd.DataFrame:
+    """`rows_of` the finished runs of a suite, with `everything` (`evaluate.regions.everything_rows`), and the scorer on
+    what its translators make of a modality without labels (`adapted.scorer_rows`)."""
     import pandas as pd
 
+    from xmod_lab.bench.adapted import scorer_rows
     from xmod_lab.evaluate.regions import everything_rows
     from xmod_lab.runs import prepared_of
 
@@ -81,7 +83,7 @@ def patient_rows(name: str) -> pd.DataFrame:
         for (key, task, fold), spec in places.items()
         if (prepared := prepared_of(spec)).classes
     ]
-    rows = rows_of(runs)
+    rows = pd.concat([part for part in (rows_of(runs), scorer_rows(scored)) if len(part)], ignore_index=True)
     return rows.merge(pd.concat(trivial), how="left", validate="many_to_one") if trivial else rows
 
 

@@ -11,6 +11,7 @@ from xmod_lab.bench.claims import CLAIMS
 from xmod_lab.bench.health import problems
 from xmod_lab.bench.page import grid_of, page
 from xmod_lab.bench.patients import TRANSLATED, gate_rows, patient_rows, scored_runs, translator_rows
+from xmod_lab.bench.published import NOT_ADAPTED
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.translators import rows_of
 from xmod_lab.errors import LabError
@@ -19,6 +20,8 @@ from xmod_lab.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from xmod_lab.evaluate.scored import Scored
 
 RUN = ["data set", "task", "method", "variant", "fold", "seed"]
 """columns that name a run"""
@@ -102,12 +105,14 @@ def record(name: str, folder: Path) -> Path:
         rows.round(5).to_csv(temporary, index=False)
     write_json(folder / f"{name}.json", provenance(runs))
     if grid := grid_of(name):
-        rows = patient_rows(name)
-        if any(claim.metric in TRANSLATED for claim in CLAIMS[grid]):
-            scored = scored_runs(name)
+        claims = CLAIMS[grid]
+        translated = any(c.metric in TRANSLATED or NOT_ADAPTED in c.systems for c in claims)
+        scored = scored_runs(name) if translated else []
+        rows = patient_rows(name, scored)
+        if scored:
             rows = pd.concat([rows, translator_rows(scored)], ignore_index=True)
             with atomic_file(folder / f"{name}-distances.csv") as temporary:
-                rows_of(scored, "distances").to_csv(temporary, index=False, float_format="%.6g")
+                _distances(scored).to_csv(temporary, index=False, float_format="%.6g")
         with atomic_file(folder / f"{name}-patients.csv") as temporary:
             rows.to_csv(temporary, index=False, float_format="%.6g")
         if len(gates := gate_rows(name)):
@@ -115,6 +120,19 @@ def record(name: str, folder: Path) -> Path:
                 gates.round(5).to_csv(temporary, index=False)
         write_text(folder / f"{name}.md", page(name, folder))
     return folder / f"{name}.csv"
+
+
+def _distances(scored: list[Scored]) -> pd.DataFrame:
+    """Distances of all translators; with their data set and task where these are several."""
+    import pandas as pd
+
+    places: dict[tuple[str, str], list[Scored]] = {}
+    for one in scored:
+        places.setdefault((one.run.spec.dataset, one.run.spec.task_name), []).append(one)
+    if len(places) == 1:
+        return rows_of(scored, "distances")
+    each = [rows_of(group, "distances").assign(dataset=key, task=task) for (key, task), group in places.items()]
+    return pd.concat(each, ignore_index=True)
 
 
 def provenance(runs: list[Run]) -> dict[str, Any]:

@@ -148,13 +148,7 @@ def recorded_tables(rows: pd.DataFrame, distances: pd.DataFrame) -> list[Shown]:
     if len(dices := _dices(made[~parted], judged)):
         title = f"Table 1: S-score in %, mean ± sd over patients; {title}"
     parts = [Shown(title, score_table(dices, distances[~distances["system"].isin(ablations)]), translators=True)]
-    if "mae" in made:
-        known = made[~parted].rename(columns={"modality": "target"})
-        plain = known.drop(columns=[name for name in TRANSLATED if name in known])
-        plain = plain.rename(columns={PLAIN[name]: name for name in ERRORS})
-        errors = error_table(_stacked(known, plain.assign(system=UNTRANSLATED)))
-        title = "Errors against the truth on images in [0, 1], mean ± sd over patients"
-        parts.append(Shown(title, errors, translators=True))
+    parts += recorded_errors(made[~parted])
     segmented = rows[rows["dice"].notna() & (rows["system"] != SCORER)]
     if len(segmented):
         table = paper_table(segmented, ("dice", "ravd", "missing"))
@@ -170,6 +164,18 @@ def recorded_tables(rows: pd.DataFrame, distances: pd.DataFrame) -> list[Shown]:
         )
         parts.append(Shown(title, table, translators=True))
     return [shown._replace(table=shown.table.fillna("")) for shown in parts]
+
+
+def recorded_errors(made: pd.DataFrame) -> list[Shown]:
+    """The table of errors against the truth from recorded rows of translators; none where nobody knows the truth."""
+    if "mae" not in made or not made["mae"].notna().any():
+        return []
+    known = made.rename(columns={"modality": "target"})
+    plain = known.drop(columns=[name for name in TRANSLATED if name in known])
+    plain = plain.rename(columns={PLAIN[name]: name for name in ERRORS})
+    errors = error_table(_stacked(known, plain.assign(system=UNTRANSLATED)))
+    title = "Errors against the truth on images in [0, 1], mean ± sd over patients"
+    return [Shown(title, errors.fillna(""), translators=True)]
 
 
 def _dices(made: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
