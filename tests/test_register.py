@@ -118,6 +118,20 @@ def test_a_stored_order_of_axes_does_not_matter(data: Dataset, tmp_path: Path) -
     assert one.image.array == pytest.approx(two.image.array, abs=1e-2)
 
 
+def test_files_whose_frames_lie_far_apart(data: Dataset) -> None:
+    """Each scanner has an origin of its own: as the files say the images do not meet at all."""
+    fixed, moving = both(data)
+    far = np.array([900.0, -400.0, 1200.0])
+    affine = moving.grid.affine.copy()
+    affine[:3, 3] += far
+    away = dataclasses.replace(moving, grid=dataclasses.replace(moving.grid, affine=affine))
+    found = register(fixed, away, ("CT", "MR")).motion
+    expected = true_motion(data, "p000")
+    expected = expected._replace(translation=expected.translation + far)
+    distance, angle = registration_error(found, expected, body_points(fixed, "CT"))
+    assert distance < 1 and angle < 1
+
+
 # --- what cannot be believed
 
 

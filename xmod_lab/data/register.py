@@ -114,6 +114,7 @@ def _found(
     starts = _starts(fixed, moving, body, _body(moving, kinds[1]))
     try:
         levels = [_Level(sitk, images, *level) for level in LEVELS]
+        starts = [start for start in starts if levels[0].information(start) > 0] or starts[-1:]  # where both meet
         coarse = [levels[0].optimised(start) for start in starts]
         motion = max(coarse, key=levels[0].information)
         for level in levels[1:]:
@@ -185,8 +186,12 @@ class _Level:
         return method, transform
 
     def information(self, motion: Rigid) -> float:
-        """Mutual information in nats."""
-        return -float(self._metric(motion)[0].MetricEvaluate(self.fixed, self.moving))
+        """Mutual information in nats; 0 where the images do not meet."""
+        try:
+            found = -float(self._metric(motion)[0].MetricEvaluate(self.fixed, self.moving))
+        except RuntimeError:
+            return 0.0
+        return max(found, 0.0)
 
     def optimised(self, motion: Rigid) -> Rigid:
         method, transform = self._metric(motion)
