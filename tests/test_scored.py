@@ -24,14 +24,11 @@ from xmod_lab.cli import app
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate import scored as module
 from xmod_lab.evaluate.scored import Scored, ensure_scored, scored_folder, scorer_of
-from xmod_lab.evaluate.translation import say_lpips_is_absent
 from xmod_lab.files import read_json, sha256, write_json, write_text
 from xmod_lab.methods import METHODS, Entry
 from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam
 from xmod_lab.runs import Run, RunSpec, ensure_run
 
-BARE = {"labelled": [], "unlabelled": ["A", "B"], "classes": {}, "draw": "paired", "one_modality_per_patient": False}
-"""a task without classes"""
 SMALL = profiles.Profile("smoke", 32, 4, 12, 6, None, 1, "float32", 5, "for tests")
 
 
@@ -46,8 +43,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for key in ("tiny", "other"):
             make_tiny(folder, patients=8, key=key, **fields)
             text += tiny_manifest(("A", "B"), "registered", key, {}, {}, fields)
-        make_tiny(folder, patients=8, key="bare", **BARE)
-        text += tiny_manifest(("A", "B"), "registered", "bare", {}, {}, BARE)
         write_text(folder / "data" / "user_manifest.yaml", text)
         yield folder
 
@@ -265,44 +260,6 @@ def test_a_method_that_only_translates_goes_all_the_way(home: Path, monkeypatch:
     rows = tables.suite_rows("x")
     assert len(rows) == 1 and rows.state.item() == "done" and "only" in tables.report("x")
     assert set(translation_table([ensure_scored(run, progress=False)])["system"]) >= {"only", "untranslated", "real"}
-
-
-def test_a_task_without_classes_is_scored_without_a_scorer(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Errors and the distances that need no scorer, from training to the recorded page; no S-score, no segmenter."""
-    monkeypatch.setitem(METHODS, "only", Entry(Only, {}, "a test", "a test", ("bare", "both")))
-    spec = RunSpec("only", "bare", "both")
-    run = ensure_run(spec, progress=False)
-    means = run.scores()["means"]
-    assert {name.split("/")[0] for name in means} >= {"mae", "rmse", "pcc"} and "mae_area/A->B" not in means
-    found = ensure_scored(run, progress=False)
-    assert found.scorer is None and found.inputs()["scorer"] is None and found.folder.name == "no-scorer"
-    assert found.s_scores().empty and ensure_scored(run, progress=False) == found
-    distances = found.distances()
-    assert "FD[random encoder]" in distances and not [c for c in distances if "scorer" in c]
-    assert set(distances["target"]) == {"A", "B"} and distances["FD[random encoder]"].min() > 0
-    with pytest.raises(LabError, match="a task without classes has no scorer"):
-        ensure_scored(run, scorer=scorer_of(spec))
-    say_lpips_is_absent.cache_clear()
-    errors = errors_table([found]).set_index("system")
-    errors_table([found])
-    assert capsys.readouterr().out.count("LPIPS is left out") == 1
-    assert list(errors.index) == ["only", "untranslated"]
-    shown = {"MAE A", "RMSE B", "SSIM A", "PSNR B", "PCC A", "MAE body B"}
-    assert shown <= set(errors) and not [c for c in errors if "area" in c or "LPIPS" in c]
-    own = found.errors().query("method == 'only' and target == 'A'")
-    assert errors.loc["only", "RMSE A"].startswith(f"{own['rmse'].mean():.3f}")
-    assert own["mae_rest"].to_numpy() == pytest.approx(own["mae_body"].to_numpy()), "no target area, all is the rest"
-    table = translation_table([found]).set_index("system")
-    assert list(table.index) == ["only", "untranslated", FLOOR] and "FD[random encoder] A" in table
-    for part in (tables, patients, page):
-        monkeypatch.setattr(part, "suite", lambda name: [spec])
-    tables.record("translation-lesson", tmp_path)
-    rows = pd.read_csv(tmp_path / "translation-lesson-patients.csv", dtype={"patient": str})
-    assert rows["s_score"].isna().all() and rows["rmse_untranslated"].notna().all() and len(rows) == 2 * len(own)
-    text = (tmp_path / "translation-lesson.md").read_text()
-    assert "RMSE A" in text and "Table 1" not in text and "FD[random encoder] A" in text
 
 
 def test_both_rules_for_a_missed_structure_stand_side_by_side(run: Run, scored: Scored) -> None:

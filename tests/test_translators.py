@@ -226,42 +226,6 @@ def test_networks_that_lie_in_the_folder_are_used(tmp_path: Path, monkeypatch: p
         extractors_of(scorer, 1, cpu)
 
 
-class Apart(torch.nn.Module):
-    """A stand-in for LPIPS: mean absolute difference of slope."""
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return (x.diff(dim=-1) - y.diff(dim=-1)).abs().mean((1, 2, 3), keepdim=True)
-
-
-def bring_lpips(network: torch.nn.Module, home: Path) -> None:
-    pair = (torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16))
-    sizes = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-    (home / "features").mkdir(exist_ok=True)
-    torch.export.save(torch.export.export(network.eval(), pair, dynamic_shapes=(sizes, sizes)),
-                      home / "features" / "lpips.pt2")
-
-
-def test_lpips_is_scored_where_its_network_lies(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = next(volumes_of(prepared, "A"))
-    one = dataclasses.replace(prepared, split=dataclasses.replace(prepared.split, test=[case.patient]))
-    dimmed = By(lambda image, *_: image / 2)
-    truth = true_slices(prepared, case, "B")
-    assert truth is not None and "lpips" not in score_translator(dimmed, one, "it").errors
-    expected = np.abs(np.diff(case.slices.image[:, 0].numpy() / 2 - truth, axis=-1)).mean()
-    monkeypatch.setenv("XMOD_HOME", str(tmp_path))  # what was prepared stays where it is
-    bring_lpips(Apart(), tmp_path)
-    monkeypatch.setattr("xmod_lab.evaluate.translators.test_volumes", lambda p, m: [case] if m == "A" else [])
-    monkeypatch.setattr("xmod_lab.evaluate.translators.true_slices", lambda p, c, t: truth)
-    found = score_translator(dimmed, one, "it").errors.set_index(["method", "source", "target"])
-    assert found.loc[("it", "A", "B"), "lpips"] == pytest.approx(expected, rel=1e-4)
-    assert error_names(found.reset_index(), "it")["lpips/A->B"] == pytest.approx(expected, rel=1e-4)
-    bring_lpips(torch.nn.CosineSimilarity(), tmp_path)
-    with pytest.raises(LabError, match=r"LPIPS of \d+ slices has the shape"):
-        score_translator(dimmed, one, "it")
-
-
 def test_regions_are_marked_and_modalities_without_a_scorer_left_out(prepared: Prepared) -> None:
     few = UNetBaseline(UNetConfig(width=4, individual=True), dataclasses.replace(PROBLEM, labelled=("A",))).eval()
     found = scores(By(lambda image, *_: image), prepared, few)
