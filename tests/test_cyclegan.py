@@ -209,6 +209,8 @@ def test_error_by_noise() -> None:
         assert found[2] == pytest.approx(10 * found[1], rel=1e-3), "one noise for all levels"
         assert found == error_by_noise(method, image, "A", "B", levels)
     assert not any(p.grad is not None for p in honest.parameters())
+    true = error_by_noise(hidden, image, "A", "B", levels, made=0.02 * image)
+    assert true[0] == pytest.approx(image.abs().mean().item(), rel=1e-4), "what stands for the translation is taken"
 
 
 def test_cyclegans_maps_by_hand() -> None:

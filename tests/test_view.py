@@ -198,6 +198,21 @@ def test_loss_curves_split_losses_from_validation() -> None:
     assert len(figures.loss_curves([]).axes) == 1
 
 
+def test_greys_before_and_after_have_an_axis_a_direction() -> None:
+    rows = [("MR", "CT", "LV", -0.5, 0.1, 0.6), ("MR", "CT", "MYO", 0.2, 0.3, 0.4), ("CT", "MR", "LV", 0.6, 0.5, -0.5)]
+    names = ["source", "target", "structure", "given", "made", "truth"]
+    table = pd.concat([pd.DataFrame([(*row[:3], *(v + more for v in row[3:])) for row in rows], columns=names)
+                       for more in (-0.1, 0.1)])  # fmt: skip
+    figure = figures.grey_shifts({"one": table, "two": table.assign(made=0.0)})
+    left, right = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == ["MR to CT", "CT to MR"]
+    found = {line.get_label(): line.get_ydata() for line in left.lines}
+    assert found["given"] == pytest.approx([-0.5, 0.2]) and found["one"] == pytest.approx([0.1, 0.3])
+    assert found["two"] == pytest.approx([0, 0])
+    assert [path.vertices[0, 1] for path in left.collections[0].get_paths()] == pytest.approx([0.6, 0.4])
+    assert np.isnan(right.lines[0].get_ydata()[1]), "a structure that nobody has there has no mark"
+
+
 @pytest.mark.parametrize("demonstration", [False, True])
 def test_stamp_names_profile_data_seed_and_demonstration(image: np.ndarray, demonstration: bool) -> None:
     lab = Lab("smoke", "open_ms", 3, "cpu", "real", demonstration)

@@ -230,7 +230,13 @@ def apart(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def error_by_noise(
-    method: CycleGAN, image: Tensor, source: str, target: str, levels: Iterable[float], seed: int = 0
+    method: CycleGAN,
+    image: Tensor,
+    source: str,
+    target: str,
+    levels: Iterable[float],
+    seed: int = 0,
+    made: Tensor | None = None,
 ) -> list[float]:
     r"""How much of the way back hangs on traces too faint to see (Chu et al. 2017, "steganography").
 
@@ -239,7 +245,10 @@ def error_by_noise(
     for each sigma of `levels`, the same n for all; `image` (b, k, h, w) in [-1, 1] of `source`. A generator that writes
     into G(x) what the target cannot show needs it unharmed: e rises steeply where n is still far below the contrast of
     the image. What G' makes of an honest picture moves about as much as its input.
+
+    made: what stands in place of G(x), such as the true image of the target, into which nobody wrote anything.
     """
-    made = method.translate(image, source, target)
+    if made is None:
+        made = method.translate(image, source, target)
     noise = torch.randn(made.shape, generator=torch.Generator().manual_seed(seed)).to(made)
     return [apart(method.translate(made + level * noise, target, source), image).item() for level in levels]

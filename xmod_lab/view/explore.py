@@ -73,8 +73,9 @@ class TranslationGallery:
         """The slice with most of the target area."""
         return int((self.labels[source][patient] > 0).sum((1, 2)).argmax())
 
-    def shown(self, source: str, patient: int = 0, at: int | None = None) -> list[Shown]:
-        """One `Shown` a target. Raises LabError for a source, patient or slice that is not there."""
+    def shown(self, source: str, patient: int = 0, at: int | None = None, back: bool = False) -> list[Shown]:
+        """One `Shown` a target. back: with the ways back of systems that know them. Raises LabError for a source,
+        patient or slice that is not there."""
         import torch
 
         from xmod_lab.evaluate.translators import translations_of, true_slices
@@ -92,12 +93,20 @@ class TranslationGallery:
         for target in targets:
             with torch.no_grad():
                 made = {
-                    name: _middle(model.translate(image.to(next(model.parameters()).device), source, target))  # type: ignore[operator]
+                    name: model.translate(image.to(next(model.parameters()).device), source, target)  # type: ignore[operator]
                     for name, model in self.models.items()
                     if (source, target) in pairs[name]
                 }
+                returned = {
+                    name: self.models[name].translate(x, target, source)  # type: ignore[operator]
+                    for name, x in (made.items() if back else ())
+                    if (target, source) in pairs[name]
+                }
             truth = true_slices(self.prepared, case, target)
-            found.append(Shown(source, target, _middle(image), labels[at], made, None if truth is None else truth[at]))
+            found.append(Shown(
+                source, target, _middle(image), labels[at], {name: _middle(x) for name, x in made.items()},
+                None if truth is None else truth[at], {name: _middle(x) for name, x in returned.items()},
+            ))  # fmt: skip
         return found
 
     def figure(self, source: str, patient: int = 0, at: int | None = None, view: str = "image") -> Figure:

@@ -29,7 +29,8 @@ def map_grid(
 ) -> Figure:
     """Rows by columns of maps (h, w) on one colour scale, whose bar is drawn once.
 
-    span: ends of the scale; None for the largest magnitude of all maps, symmetric about zero and in two colours.
+    span: ends of the scale, in two colours where it goes below zero; None for the largest magnitude of all maps,
+    symmetric about zero.
     images: a grey picture (h, w) in [-1, 1] before each row. labels: class indices (h, w), drawn as contours
     of `classes` on each row's pictures.
     """
@@ -39,9 +40,9 @@ def map_grid(
     figure.set_size_inches(figure.get_figwidth() + 0.9, figure.get_figheight())  # the colour bar
     if span is None:
         most = max(float(np.abs(values).max()) for row in rows.values() for values in row.values()) or 1.0
-        low, high, colours = -most, most, DIVERGING
-    else:
-        (low, high), colours = span, SCALE
+        span = -most, most
+    low, high = span
+    colours = DIVERGING if low < 0 else SCALE
     contours, shown = colours_of(classes), None
     for r, (name, row) in enumerate(rows.items()):
         if images:

@@ -118,6 +118,42 @@ def patient_boxes(
     return figure
 
 
+def grey_shifts(rows: Mapping[str, pd.DataFrame], *, unit: str = "prepared intensity", title: str = "") -> Figure:
+    """Where each structure's grey lies before translation, after it, and in the truth: an axis a direction.
+
+    rows: ``rows[system]``, a table of `evaluate.greys.structure_greys`; means over patients are drawn. A short black
+    line is the truth, a hollow square what was given, a point what a system made of it.
+    """
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    table = pd.concat([part.assign(system=name) for name, part in rows.items()])
+    ways = list(dict.fromkeys(zip(table["source"], table["target"], strict=True)))
+    names = list(dict.fromkeys(table["structure"]))
+    size = (1.2 + len(ways) * (0.6 + 0.62 * len(names)), 3.6)
+    figure, axes = plt.subplots(1, len(ways), figsize=size, sharey=True, layout="constrained", squeeze=False)
+    means = table.groupby(["source", "target", "system", "structure"])[["given", "made", "truth"]].mean()
+    colours = colours_of(list(rows))
+    for axis, (source, target) in zip(axes[0], ways, strict=True):
+        for number, (system, colour) in enumerate(colours.items()):
+            here = means.loc[(source, target, system)].reindex(names)
+            places = np.arange(len(names)) + 0.18 * (number - (len(colours) - 1) / 2)
+            if number == 0:
+                middle = np.arange(len(names))
+                axis.hlines(here["truth"], middle - 0.38, middle + 0.38, color="0.1", linewidth=2.2, label="truth")
+                axis.plot(middle, here["given"], "s", markerfacecolor="none", markeredgecolor="0.35", markersize=9,
+                          label="given")
+            axis.plot(places, here["made"], "o", color=colour, markersize=6, label=system)
+        axis.set_xticks(range(len(names)), [n.replace("_", " ") for n in names], rotation=30, ha="right")
+        axis.set_title(f"{source} to {target}")
+        axis.grid(axis="y")
+    axes[0, 0].set_ylabel(f"mean {unit}")
+    axes[0, -1].legend(**BESIDE)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
 def loss_curves(losses: Sequence[tuple[int, Mapping[str, float]]], title: str = "") -> Figure:
     """Losses by step and, where there are any, the validation Dice beside them.
 

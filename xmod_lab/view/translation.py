@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xmod_lab.view.maps import DIVERGING
-from xmod_lab.view.slices import _grid, _legend, _row_name, draw_contours, draw_slice
+from xmod_lab.view.maps import DIVERGING, map_grid
+from xmod_lab.view.slices import _grid, _legend, _row_name, draw_contours, draw_slice, montage
 from xmod_lab.view.style import SCALE, colours_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ MARGIN = 4
 class Shown:
     """A slice of one modality, what each system makes of it as `target`, and the true slice where it is known.
 
-    image, truth and translations (h, w) in [-1, 1]; labels (h, w) class indices of the source.
+    image, truth and translations (h, w) in [-1, 1]; labels (h, w) class indices of the source. back: translations
+    brought back to the source's modality.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Shown:
     labels: np.ndarray
     translations: Mapping[str, np.ndarray] = field(default_factory=dict)
     truth: np.ndarray | None = None
+    back: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def around(labels: np.ndarray, margin: int = MARGIN) -> tuple[slice, slice]:
@@ -86,6 +88,33 @@ def translation_grid(
                         label="translated minus true")  # fmt: skip
     _legend(figure, colours)
     return figure
+
+
+def cycle_grid(shown: Sequence[Shown], classes: Sequence[str], *, what: str = "image", title: str = "") -> Figure:
+    """There and back: a row a slice and target, a pair of columns a system, after source and truth. Every system must
+    have its way back in `Shown.back`.
+
+    what: "image", contours of the source's label on the source alone; or "difference": there minus truth, back minus
+    source, and before them source minus truth, the error of doing nothing. One scale for all, symmetric about zero;
+    where nobody knows the truth the ways back stand alone.
+    """
+    rows: dict[str, dict[str, np.ndarray]] = {}
+    for one in shown:
+        row = rows.setdefault(f"{one.source} to {one.target}", {})
+        if what == "image":
+            row |= {"source": one.image} | ({} if one.truth is None else {"truth": one.truth})
+        elif one.truth is not None:
+            row["source\n- truth"] = one.image - one.truth
+        for name, made in one.translations.items():
+            if what == "image":
+                row |= {f"{name}:\nthere": made, f"{name}:\nback": one.back[name]}
+            else:
+                row |= {} if one.truth is None else {f"{name}:\nthere - truth": made - one.truth}
+                row[f"{name}:\nback - source"] = one.back[name] - one.image
+    if what == "difference":
+        return map_grid(rows, span=None, unit="difference", title=title)
+    labels = {f"{one.source} to {one.target}": {"source": one.labels} for one in shown}
+    return montage(rows, labels=labels, classes=classes, title=title)
 
 
 def slot_grid(tables: Mapping[str, tuple[Sequence[str], np.ndarray]], slots: Sequence[str], title: str = "") -> Figure:
