@@ -20,7 +20,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.files import read_json, write_json, write_text
 from xmod_lab.runs import RunSpec, ensure_run
 from xmod_lab.view import explore
-from xmod_lab.view.translation import Shown, around, slot_grid, translation_grid
+from xmod_lab.view.translation import Shown, around, error_grid, slot_grid, translation_grid
 
 pytestmark = pytest.mark.usefixtures("figure_style")
 
@@ -80,6 +80,21 @@ def test_differences_are_from_the_truth_on_one_scale_for_all_figures() -> None:
     np.testing.assert_allclose(found["first"], shown.translations["first"] - shown.truth)
     assert {a.images[0].get_clim() for a in figure.axes if a.get_title() in ("first", "second")} == {(-1, 1)}
     assert "translated minus true" in words(figure)
+
+
+def test_errors_stand_below_on_one_scale_of_the_unit_range() -> None:
+    shown = one()
+    figure = error_grid([shown, one(truth=False)], most=0.4)
+    assert shown.truth is not None
+    assert list(pictures(figure)) == ["CT", "first", "second", "true T1w"]
+    errors = [axis.images[0] for axis in figure.axes if axis.images and not axis.get_title()]
+    wanted = [shown.image, *shown.translations.values()]
+    assert len(errors) == 3 and {picture.get_clim() for picture in errors} == {(0, 0.4)}
+    for picture, image in zip(errors, wanted, strict=True):
+        np.testing.assert_allclose(np.asarray(picture.get_array()), np.abs(image - shown.truth) / 2)
+    assert f"mean {np.abs(shown.image - shown.truth).mean() / 2:.3f}" in words(figure)
+    axes = [a for axis in figure.axes for a in [axis, *axis.child_axes]]
+    assert "|error|, range 0 to 1" in [a.get_ylabel() for a in axes]
 
 
 def test_a_slice_whose_truth_nobody_knows_has_no_difference() -> None:

@@ -76,7 +76,7 @@ def registration_error(found: Rigid, true: Rigid, points: np.ndarray) -> tuple[f
 
 def body_points(volume: Volume, kind: str) -> np.ndarray:
     """Where the voxels of the body lie, (n, 3) mm RAS."""
-    affine = _affine(volume)
+    affine = affine_of(volume)
     return np.argwhere(_body(volume, kind)) @ affine[:3, :3].T + affine[:3, 3]
 
 
@@ -136,6 +136,11 @@ def _found(
             raise LabError(f"registration cannot be believed: {what}", where=where,
                            mend="look at both images; leave this patient out if they do not show the same")
     return Registered(image, cover, motion, (before, after), time.perf_counter() - began)
+
+
+def needed() -> None:
+    """Raise LabError where SimpleITK is not installed: before work that would end there."""
+    _simpleitk()
 
 
 def _simpleitk() -> Any:
@@ -205,7 +210,7 @@ class _Level:
 
 def _starts(fixed: Volume, moving: Volume, body: np.ndarray, other: np.ndarray) -> list[Rigid]:
     """Translations to begin with: as the files say, middle upon middle, body upon body; each once."""
-    (here, there) = (_affine(volume) for volume in (fixed, moving))
+    (here, there) = (affine_of(volume) for volume in (fixed, moving))
     middles = [a[:3, :3] @ ((np.array(v.array.shape) - 1) / 2) + a[:3, 3] for a, v in ((here, fixed), (there, moving))]
     bodies = [a[:3, :3] @ np.argwhere(mask).mean(0) + a[:3, 3] for a, mask in ((here, body), (there, other))]
     found: list[np.ndarray] = []
@@ -219,7 +224,7 @@ def _probes() -> list[np.ndarray]:
     return [sign * PROBE * axis for axis in np.eye(3) for sign in (-1, 1)]
 
 
-def _affine(volume: Volume) -> np.ndarray:
+def affine_of(volume: Volume) -> np.ndarray:
     """Of the canonical array: index (x, y, z) -> mm RAS."""
     import nibabel as nib
 
@@ -234,7 +239,7 @@ def _affine(volume: Volume) -> np.ndarray:
 
 def _image(sitk: Any, volume: Volume, array: np.ndarray) -> Any:
     """`array` on the grid of `volume` as ITK sees it. Its axes are called LPS there; nothing depends on the name."""
-    affine = _affine(volume)
+    affine = affine_of(volume)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
     image.SetSpacing(sizes.tolist())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +16,12 @@ import numpy as np
 
 from xmod_lab import files, paths
 from xmod_lab.data.manifest import Dataset, Task
-from xmod_lab.data.register import RULES, Rigid, body_points, register, registration_error, rigid_of
+from xmod_lab.data.register import RULES, Rigid, body_points, needed, register, registration_error, rigid_of
 from xmod_lab.data.volume import Volume, file_of, load_image, load_volume, patients, save_nifti
 from xmod_lab.errors import LabError
 
 Watch = Callable[[list[tuple[str, str]]], Iterable[tuple[str, str]]]
+AT_REST = Rigid(np.eye(3), np.zeros(3))
 CONVENTION = "a point at x (mm, RAS) in the fixed image lies at R x + t in the moving one, R = Rz Ry Rx"
 
 
@@ -52,11 +53,7 @@ def registered(data: Dataset, patient: str, moving: str, fixed: str) -> Kept:
 
     Raises LabError as `register.register` does, and for a missing or broken file.
     """
-    pair = [file_of(data, patient, data.modalities[m].pattern) for m in (fixed, moving)]
-    made_from = {"rules": RULES, "kinds": [data.modalities[m].kind for m in (fixed, moving)],
-                 "files": [stamp(path) for path in pair]}
-    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:20]
-    folder = paths.cache_home() / "registered" / data.key / f"{patient}-{moving}-to-{fixed}-{key}"
+    folder = _folder(data, patient, moving, fixed)
     if not folder.is_dir():
         with files.locked(folder):
             if not folder.is_dir():
@@ -64,6 +61,45 @@ def registered(data: Dataset, patient: str, moving: str, fixed: str) -> Kept:
                     _write(data, patient, moving, fixed, temporary)
     image, cover = (load_volume(folder / f"{name}.nii.gz") for name in ("image", "cover"))
     return Kept(image, cover.array > 0, files.read_json(folder / "transform.json"))
+
+
+def _folder(data: Dataset, patient: str, moving: str, fixed: str) -> Path:
+    pair = [file_of(data, patient, data.modalities[m].pattern) for m in (fixed, moving)]
+    made_from = {"rules": RULES, "kinds": [data.modalities[m].kind for m in (fixed, moving)],
+                 "files": [stamp(path) for path in pair]}
+    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:20]
+    return paths.cache_home() / "registered" / data.key / f"{patient}-{moving}-to-{fixed}-{key}"
+
+
+def register_missing(data: Dataset, fixed: str, pairs: Sequence[tuple[str, str]], jobs: int | None = None) -> None:
+    """Register what the cache does not have of `pairs`, (patient, moving modality) each, in `jobs` processes.
+
+    jobs: default one a core. The results are those of `registered`, which then finds them. Raises LabError as it does.
+    """
+    import multiprocessing
+    import os
+    from concurrent.futures import ProcessPoolExecutor
+
+    todo = [(p, m) for p, m in pairs if not _folder(data, p, m, fixed).is_dir()]
+    if not todo:
+        return
+    needed()
+    # spawned, not forked: a notebook's kernel has threads
+    spawn, count = multiprocessing.get_context("spawn"), min(jobs or os.cpu_count() or 1, len(todo))
+    with ProcessPoolExecutor(count, spawn) as pool:
+        begun = [pool.submit(_keep, data, patient, moving, fixed) for patient, moving in todo]
+        problems = [found for one in begun if (found := one.result())]
+    if problems:
+        raise LabError(problems[0])
+
+
+def _keep(data: Dataset, patient: str, moving: str, fixed: str) -> str:
+    """Register a pair in this process; returns what went wrong, or nothing."""
+    try:
+        registered(data, patient, moving, fixed)
+    except LabError as error:
+        return str(error)
+    return ""
 
 
 def _write(data: Dataset, patient: str, moving: str, fixed: str, folder: Path) -> None:
@@ -91,19 +127,24 @@ def known_motion(data: Dataset, patient: str, moving: str, fixed: str) -> Rigid 
     return motion.inverse() if displaced[0] else motion
 
 
-def registrations(data: Dataset, task: Task, watch: Watch = iter) -> Iterator[dict[str, Any]]:
+def registrations(
+    data: Dataset, task: Task, watch: Watch = iter, names: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """One row a patient and moving modality of a task that registers, as `xmod-lab data register` shows it.
 
     Angles about x, y, z (degrees) and translation (mm), mutual information before and after, seconds it took; of
-    phantoms the error: mean over the voxels of the fixed image's body (mm), and the angle of what remains (degrees).
-    `watch` wraps the list of (patient, moving modality), to show progress. Raises LabError for a task that does not
-    register, and as `registered` does.
+    phantoms the error: mean over the voxels of the fixed image's body (mm), and the angle of what remains (degrees),
+    and the same of the images as they lie, ``before_``. `watch` wraps the list of (patient, moving modality), to show
+    progress. names: of patients, default all. Raises LabError for a task that does not register, and as `registered`
+    does.
     """
     fixed = task.register
     if fixed is None:
         raise LabError(f"a task that does not register: {task.title}", where=f"data set {data.key}",
                        mend=f"choose one of {', '.join(n for n, t in data.tasks.items() if t.register) or 'none'}")
     have = set(patients(data, fixed))
+    if names is not None:
+        have &= set(names)
     modalities = [m for m in dict.fromkeys([*task.modalities, *task.tested]) if m != fixed]
     pairs = [(p, m) for m in modalities for p in patients(data, m) if p in have]
     for patient, moving in watch(pairs):
@@ -116,4 +157,5 @@ def registrations(data: Dataset, task: Task, watch: Watch = iter) -> Iterator[di
         if (true := known_motion(data, patient, moving, fixed)) is not None:
             points = body_points(load_image(data, patient, fixed), data.modalities[fixed].kind)
             row["error_mm"], row["error_degrees"] = registration_error(kept.motion, true, points)
+            row["before_mm"], row["before_degrees"] = registration_error(AT_REST, true, points)
         yield row

@@ -7,6 +7,7 @@ from xmod_lab.view.cycles import cycle_curves, mixture_histograms, noise_curves
 from xmod_lab.view.maps import channel_order, map_grid, matrix_grid, systems
 from xmod_lab.view.matrices import statistics_scatter
 from xmod_lab.view.plots import dice_matrix, grey_shifts, intensity_histograms, loss_curves, patient_boxes
+from xmod_lab.view.registration import checkerboard, information_panels, middle_slice, registration_grid
 from xmod_lab.view.schematics import two_streams
 from xmod_lab.view.slices import (
     batch_panel,
@@ -20,14 +21,14 @@ from xmod_lab.view.slices import (
     slice_panels,
 )
 from xmod_lab.view.style import colours_of, stamp, use
-from xmod_lab.view.translation import Shown, around, cycle_grid, slot_grid, translation_grid
+from xmod_lab.view.translation import Shown, around, cycle_grid, error_grid, slot_grid, translation_grid
 from xmod_lab.view.volumes import Picture, gallery, picture_of, picture_panels
 
 __all__ = [
-    "Picture", "Shown", "around", "batch_panel", "channel_order", "colours_of", "cycle_curves", "cycle_grid",
-    "dice_matrix", "draw_contours", "draw_overlay", "draw_slice", "example_rows", "faded", "gallery",
-    "grey_shifts", "intensity_histograms", "loss_curves", "map_grid", "matrix_grid", "mixture_histograms",
-    "montage", "noise_curves", "overlays", "patient_boxes", "picture_of", "picture_panels", "predictions",
-    "recipe_steps", "slice_dice", "slice_panels", "slot_grid", "stamp", "statistics_scatter", "systems",
-    "translation_grid", "two_streams", "use",
+    "Picture", "Shown", "around", "batch_panel", "channel_order", "checkerboard", "colours_of", "cycle_curves",
+    "cycle_grid", "dice_matrix", "draw_contours", "draw_overlay", "draw_slice", "error_grid", "example_rows", "faded",
+    "gallery", "grey_shifts", "information_panels", "intensity_histograms", "loss_curves", "map_grid", "matrix_grid",
+    "middle_slice", "mixture_histograms", "montage", "noise_curves", "overlays", "patient_boxes", "picture_of",
+    "picture_panels", "predictions", "recipe_steps", "registration_grid", "slice_dice", "slice_panels", "slot_grid",
+    "stamp", "statistics_scatter", "systems", "translation_grid", "two_streams", "use",
 ]

@@ -16,6 +16,8 @@ IMAGE = "gray"
 """colour map of images"""
 SCALE = "cividis"
 """colour map of maps and matrices with one direction; even in lightness, also for colour-blind readers"""
+HEAT = "inferno"
+"""colour map of errors and of strengths: black is none"""
 DPI = 110
 
 SETTINGS: dict[str, Any] = {

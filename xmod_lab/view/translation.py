@@ -1,4 +1,4 @@
-"""Pictures of translations: systems by target with truth, difference and target area; the critic's slots."""
+"""Pictures of translations: systems by target with truth, difference, errors, target area; the critic's slots."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from xmod_lab.view.maps import DIVERGING, map_grid
 from xmod_lab.view.slices import _grid, _legend, _row_name, draw_contours, draw_slice, montage
-from xmod_lab.view.style import SCALE, colours_of
+from xmod_lab.view.style import HEAT, SCALE, colours_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,6 +115,40 @@ def cycle_grid(shown: Sequence[Shown], classes: Sequence[str], *, what: str = "i
         return map_grid(rows, span=None, unit="difference", title=title)
     labels = {f"{one.source} to {one.target}": {"source": one.labels} for one in shown}
     return montage(rows, labels=labels, classes=classes, title=title)
+
+
+def error_grid(shown: Sequence[Shown], *, most: float = 0.5, title: str = "") -> Figure:
+    """Two rows a slice with truth: the source, each system and the truth; below them the absolute errors, black none.
+
+    Errors are of images mapped to [0, 1], on a scale from 0 to `most` that is the same in every figure and whose bar
+    stands below the truth; below each error its mean over the slice. The source's error is that of the untranslated
+    image. Slices whose truth nobody knows are left out.
+    """
+    kept = [s for s in shown if s.truth is not None]
+    names = list(dict.fromkeys(name for s in kept for name in s.translations))
+    figure, axes = _grid(max(1, 2 * len(kept)), 2 + len(names), title, cell=1.55)
+    painted = None
+    for r, one in enumerate(kept):
+        above, below = axes[2 * r], axes[2 * r + 1]
+        for c, column in enumerate(["source", *names]):
+            if column not in ("source", *one.translations):
+                continue
+            picture = one.image if column == "source" else one.translations[column]
+            error = np.abs(picture - one.truth) / 2
+            draw_slice(above[c], picture)
+            painted = below[c].imshow(error, cmap=HEAT, vmin=0, vmax=most)
+            below[c].text(0.5, -0.02, f"mean {error.mean():.3f}", ha="center", va="top", fontsize=8,
+                          transform=below[c].transAxes)  # fmt: skip
+            above[c].set_title((one.source if column == "source" else column).replace(" (", "\n("), fontsize=9)
+        draw_slice(above[-1], one.truth)
+        above[-1].set_title(f"true {one.target}", fontsize=9)
+        bar = figure.colorbar(painted, cax=below[-1].inset_axes((0.12, 0.05, 0.12, 0.9)), extend="max")
+        bar.set_label("|error|, range 0 to 1", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+        _row_name(above[0], f"{one.source} to {one.target}")
+        _row_name(below[0], "error")
+    _legend(figure, {})
+    return figure
 
 
 def slot_grid(tables: Mapping[str, tuple[Sequence[str], np.ndarray]], slots: Sequence[str], title: str = "") -> Figure:
