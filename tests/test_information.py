@@ -1,4 +1,4 @@
-"""Mutual information of joint histograms, by hand and against scikit-learn's formula on labels."""
+"""Mutual information of joint histograms, by hand and by what must not change it."""
 
 from __future__ import annotations
 

@@ -88,7 +88,8 @@ def test_cycle_curves_divide_by_the_weight(needed: float | None) -> None:
                         "adversarial": [0.3, 0.4]})  # fmt: skip
     figure = figures.cycle_curves({"one": log, "two": log.assign(change=0.5)}, {"one": 10, "two": 4}, needed=needed)
     left, middle, right = figure.axes
-    assert left.lines[0].get_ydata() == pytest.approx([0.4, 0.2]) and left.lines[1].get_ydata() == pytest.approx([1, 0.5])
+    assert left.lines[0].get_ydata() == pytest.approx([0.4, 0.2])
+    assert left.lines[1].get_ydata() == pytest.approx([1, 0.5])
     assert len(middle.lines) == 2 + (needed is not None) and len(right.lines) == 5
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["one", "two"] + (["from image to truth"] if needed else [])
@@ -104,7 +105,8 @@ def test_mixtures_have_an_axis_a_kind() -> None:
 
 def shown(truth: bool = True) -> Shown:
     image = np.linspace(-1, 1, 64).reshape(8, 8)
-    return Shown("A", "B", image, (image > 0).astype(int), {"one": 0.5 * image}, -image if truth else None, {"one": image})
+    made, back = {"one": 0.5 * image}, {"one": image}
+    return Shown("A", "B", image, (image > 0).astype(int), made, -image if truth else None, back)
 
 
 def test_there_and_back_beside_the_truth() -> None:
@@ -131,5 +133,6 @@ def test_the_gallery_brings_slices_back(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_maps_below_zero_have_two_colours() -> None:
     values = {"": {"map": np.array([[-0.5, 1.0]])}}
-    colours = [figures.map_grid(values, span=span).axes[0].images[0].get_cmap().name for span in ((-1, 1), (0, 1), None)]
+    drawn = [figures.map_grid(values, span=span).axes[0].images[0] for span in ((-1, 1), (0, 1), None)]
+    colours = [image.get_cmap().name for image in drawn]
     assert colours[0] == colours[2] != colours[1]

@@ -11,7 +11,7 @@ from xmod_lab.data.volume import Volume
 def places(volume: Volume) -> np.ndarray:
     """Where each voxel lies: (x, y, z, 3) mm RAS. Raises LabError for a volume without voxel sizes in mm."""
     affine = affine_of(volume)
-    index = np.stack(np.indices(volume.array.shape), -1)
+    index = np.moveaxis(np.indices(volume.array.shape), 0, -1)
     return index @ affine[:3, :3].T + affine[:3, 3]
 
 

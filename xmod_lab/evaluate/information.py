@@ -18,7 +18,7 @@ def joint_histogram(a: np.ndarray, b: np.ndarray, bins: int = BINS) -> np.ndarra
     for values in (a.ravel(), b.ravel()):
         low, high = np.percentile(values, CLIP)
         inside.append(np.clip(values, low, high))
-    found: np.ndarray = np.histogram2d(*inside, bins=bins)[0]
+    found: np.ndarray = np.histogram2d(inside[0], inside[1], bins=bins)[0]
     return found
 
 

@@ -136,7 +136,7 @@ def grey_shifts(rows: Mapping[str, pd.DataFrame], *, unit: str = "prepared inten
     colours = colours_of(list(rows))
     for axis, (source, target) in zip(axes[0], ways, strict=True):
         for number, (system, colour) in enumerate(colours.items()):
-            here = means.loc[(source, target, system)].reindex(names)
+            here = means.xs((source, target, system)).reindex(names)
             places = np.arange(len(names)) + 0.18 * (number - (len(colours) - 1) / 2)
             if number == 0:
                 middle = np.arange(len(names))

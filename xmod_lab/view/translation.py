@@ -127,22 +127,22 @@ def error_grid(shown: Sequence[Shown], *, most: float = 0.5, title: str = "") ->
     kept = [s for s in shown if s.truth is not None]
     names = list(dict.fromkeys(name for s in kept for name in s.translations))
     figure, axes = _grid(max(1, 2 * len(kept)), 2 + len(names), title, cell=1.55)
-    painted = None
     for r, one in enumerate(kept):
+        truth = np.asarray(one.truth)
         above, below = axes[2 * r], axes[2 * r + 1]
         for c, column in enumerate(["source", *names]):
             if column not in ("source", *one.translations):
                 continue
             picture = one.image if column == "source" else one.translations[column]
-            error = np.abs(picture - one.truth) / 2
+            error = np.abs(picture - truth) / 2
             draw_slice(above[c], picture)
-            painted = below[c].imshow(error, cmap=HEAT, vmin=0, vmax=most)
+            below[c].imshow(error, cmap=HEAT, vmin=0, vmax=most)
             below[c].text(0.5, -0.02, f"mean {error.mean():.3f}", ha="center", va="top", fontsize=8,
                           transform=below[c].transAxes)  # fmt: skip
             above[c].set_title((one.source if column == "source" else column).replace(" (", "\n("), fontsize=9)
-        draw_slice(above[-1], one.truth)
+        draw_slice(above[-1], truth)
         above[-1].set_title(f"true {one.target}", fontsize=9)
-        bar = figure.colorbar(painted, cax=below[-1].inset_axes((0.12, 0.05, 0.12, 0.9)), extend="max")
+        bar = figure.colorbar(below[0].images[0], cax=below[-1].inset_axes((0.12, 0.05, 0.12, 0.9)), extend="max")
         bar.set_label("|error|, range 0 to 1", fontsize=8)
         bar.ax.tick_params(labelsize=8)
         _row_name(above[0], f"{one.source} to {one.target}")
