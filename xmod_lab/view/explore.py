@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 VIEWS = ("image", "difference", "target area")
 
 
-def translators(dataset: str, task: str, profile: str, fold: int = 0, seed: int = 0) -> dict[str, Run]:
+def translators(
+    dataset: str, task: str, profile: str, fold: int = 0, seed: int = 0, *, variants: bool = False
+) -> dict[str, Run]:
     """Finished runs of every method that translates, by the name tables use; whatever lies in the runs folder.
 
-    Runs that were made from something else than today's data and settings are left out.
+    variants: with ablations, presets and other settings, too. Runs that were made from something else than today's data
+    and settings are left out.
     """
     from xmod_lab import inputs
     from xmod_lab.bench.patients import system
@@ -38,7 +41,8 @@ def translators(dataset: str, task: str, profile: str, fold: int = 0, seed: int 
     for run in find_runs():
         spec = run.spec
         place = (spec.dataset, spec.task_name, spec.profile, spec.fold, spec.seed)
-        wanted = place == (dataset, task, profile, fold, seed)
+        plain = spec.preset == "default" and not spec.settings
+        wanted = place == (dataset, task, profile, fold, seed) and (variants or plain)
         known = spec.method in METHODS and "translate" in offers(METHODS[spec.method].cls)
         if not (wanted and known and run.complete):
             continue
@@ -54,8 +58,8 @@ class TranslationGallery:
     """Test slices of every modality, translated to every other one by each of `models` (name -> trained method).
 
     `figure(source, patient, slice, view)` is what the sliders of `widget()` show; view is one of VIEWS, of which
-    "difference" needs a truth. Patients are numbered by their order among the test patients of the source; slices by
-    their place in the volume.
+    "difference" needs a truth and "target area" a task with classes. Patients are numbered by their order among the
+    test patients of the source; slices by their place in the volume.
     """
 
     def __init__(self, models: Mapping[str, Method], prepared: Prepared):
@@ -70,8 +74,9 @@ class TranslationGallery:
         }
 
     def first_slice(self, source: str, patient: int = 0) -> int:
-        """The slice with most of the target area."""
-        return int((self.labels[source][patient] > 0).sum((1, 2)).argmax())
+        """The slice with most of the target area; without classes, with most of the body."""
+        area, body = self.labels[source][patient] > 0, self.cases[source][patient].slices.foreground.numpy()
+        return int((area if area.any() else body).sum((1, 2)).argmax())
 
     def shown(self, source: str, patient: int = 0, at: int | None = None, back: bool = False) -> list[Shown]:
         """One `Shown` a target. back: with the ways back of systems that know them. Raises LabError for a source,
@@ -113,6 +118,8 @@ class TranslationGallery:
         """The translations of a slice: whole, as differences from the truth, or the target area alone."""
         if view not in VIEWS:
             raise LabError(f"no view {view!r}", mend=f"known: {', '.join(VIEWS)}")
+        if view == "target area" and not self.prepared.classes:
+            raise LabError("this task has no classes, so no target area", mend="choose another view")
         shown = self.shown(source, patient, at)
         name = f"{self.cases[source][patient].patient}, slice {self.first_slice(source, patient) if at is None else at}"
         what = "difference" if view == "difference" else "image"
@@ -126,7 +133,8 @@ class TranslationGallery:
 
         source = ipywidgets.ToggleButtons(options=list(self.cases), description="source")
         known = any(one.truth is not None for one in self.shown(source.value))
-        view = ipywidgets.ToggleButtons(options=[v for v in VIEWS if known or v != "difference"], description="show")
+        able = {"image": True, "difference": known, "target area": bool(self.prepared.classes)}
+        view = ipywidgets.ToggleButtons(options=[v for v in VIEWS if able[v]], description="show")
         patient = ipywidgets.IntSlider(0, 0, len(self.cases[source.value]) - 1, description="patient")
         at = ipywidgets.IntSlider(
             self.first_slice(source.value), 0, len(self.labels[source.value][0]) - 1, description="slice"
