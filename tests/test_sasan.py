@@ -39,9 +39,10 @@ def batch_of(labelled: str = "A", size: int = 32, paired: bool = False) -> dict[
 
 
 def test_the_papers_profile_has_the_papers_width() -> None:
-    method = sasan(width=64)
+    method = sasan(width=64, wide_critics=False)
     assert count_parameters(method.generators["A->B"]) == count_parameters(Synthesis(1))
     assert method.critics["A"].trunk[0].out_channels == 32 == method.seg_critic.trunk[2].out_channels
+    assert sasan(width=64).critics["A"].trunk[0].out_channels == 64, "as in the code"
 
 
 def test_balanced_cross_entropy_by_hand() -> None:
@@ -92,8 +93,8 @@ def test_the_cycle_by_hand() -> None:
         expected = {
             "critic": told,
             "critic/segmentation": 0.5 * score(seg, real["A"][1].softmax(1), 1) + 0.5 * score(seg, judged, 0),
-            "adversarial": sum(score(critics[m], made[m], 1) for m in "AB") / 2,
-            "adversarial/segmentation": score(seg, judged, 1),
+            "adversarial": 2 * sum(score(critics[m], made[m], 1) for m in "AB") / 2,
+            "adversarial/segmentation": 2 * score(seg, judged, 1),
             "reconstruction": 10 * sum((back[m] - x[m]).abs().mean().item() for m in "AB") / 2,
             "similarity": 10 * sum(1 - structural_similarity(back[m], x[m]).item() for m in "AB") / 2,
             "identity": 2.5 * sum((same[m] - x[m]).abs().mean().item() for m in "AB") / 2,
