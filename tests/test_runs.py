@@ -119,8 +119,12 @@ def test_target_only_trains_on_the_unlabelled_side_and_source_only_does_not(home
     assert "T2" not in prepared_of(lower).labels and "T1" not in prepared_of(upper).labels
 
 
-def test_poisoned_target_labels_leave_training_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise bytes in every label file of the unlabelled modality, with an empty cache."""
+@pytest.mark.parametrize("method", ["source_only", "detached"])
+def test_poisoned_target_labels_leave_training_bit_identical(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise bytes in every label file of the unlabelled modality, with an empty cache. `detached` holds SASAN and the
+    segmenter that labels its translations, too."""
     weights = []
     monkeypatch.setitem(profiles.PROFILES, "smoke", SMALL)
     for name, poison in (("clean", False), ("poisoned", True)):
@@ -132,7 +136,7 @@ def test_poisoned_target_labels_leave_training_bit_identical(tmp_path: Path, mon
             for path in (home / "data").rglob("T2_seg.nii.gz"):
                 path.write_bytes(os.urandom(64))
         monkeypatch.setattr("xmod_lab.evaluate.runs.score_run", lambda *a: None)
-        spec = RunSpec("source_only", "tiny")
+        spec = RunSpec(method, "tiny")
         ensure_run(spec, progress=False)
         weights.append(Run(spec, spec.folder).method().state_dict())
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])

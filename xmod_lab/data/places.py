@@ -25,6 +25,6 @@ def seen_at(volume: Volume, points: np.ndarray) -> np.ndarray:
     back = np.linalg.inv(affine_of(volume))
     index = points @ back[:3, :3].T + back[:3, 3]
     array = np.asarray(volume.array, np.float32)
-    found: np.ndarray = map_coordinates(array, np.moveaxis(index, -1, 0), order=1, mode="constant",
+    found: np.ndarray = map_coordinates(array, index.reshape(-1, 3).T, order=1, mode="constant",
                                         cval=float(array.min()))  # fmt: skip
-    return found
+    return found.reshape(points.shape[:-1])

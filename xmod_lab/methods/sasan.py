@@ -99,7 +99,7 @@ class SASAN(Method):
         self.generators = nn.ModuleDict(
             {f"{s}->{t}": Synthesis(k, n, width, config.shifted) for s, t in self.translations}
         )
-        critic = config.critic_width or width
+        critic = config.width if config.wide_critics else width
         self.critics = nn.ModuleDict({m: PatchCritic(k, critic, config.critic_layers, extra=0) for m in (a, b)})
         seg = bool(problem.labelled and config.seg_weight)
         self.seg_critic = PatchCritic(classes, critic, 3, extra=0, grow=False) if seg else None

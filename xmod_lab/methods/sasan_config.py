@@ -16,9 +16,11 @@ class SASANConfig:
                   after that they stay as they are. As in the authors' code; the paper trains all of them in the cycle
     attention_maps   8; the paper tries 16
     low_resolution   translate images of half the size, and enlarge what comes out (Table 3)
-    critic_width, critic_layers   of the critics' first layer, 0: as the generators', in the appendix. The code's
-                  critics of images have 64 and 4
-    adversarial_weight, seg_weight   of both critics, and of the one of segmentations against the other
+    rate, critic_rate   1e-4 both in the code, for very many steps; with half of 1e-3 seven hundred steps change little
+    wide_critics, critic_layers   critics begin with `width` channels, as the code's of images, which have 4 layers;
+                  False: with half of it like the generators, as in the appendix
+    adversarial_weight, seg_weight   of both critics, 2 in the code and 1 in the paper; and of the one of segmentations
+                  against the other
     reconstruction_weight   of L1 and of 1 - SSIM alike (equation 2)
     identity_similarity   1 - SSIM in the identity loss as well, as in the code
     orthogonality_weight, literal, orthogonal_fakes   equation 4: see `losses.attention.orthogonality`; on translated
@@ -36,17 +38,17 @@ class SASANConfig:
     """
 
     width: int = 16
-    rate: float = 5e-4
-    critic_rate: float = 5e-4
+    rate: float = 1e-3
+    critic_rate: float = 1e-3
     attention_rate: float = 1e-3
     beta1: float = 0.5
     pretraining: float = 0.2
     frozen: bool = True
     attention_maps: int = 8
     low_resolution: bool = False
-    critic_width: int = 0
+    wide_critics: bool = True
     critic_layers: int = 3
-    adversarial_weight: float = 1.0
+    adversarial_weight: float = 2.0
     seg_weight: float = 1.0
     reconstruction_weight: float = 10.0
     identity_weight: float = 2.5
@@ -65,10 +67,11 @@ class SASANConfig:
 
 
 PRESETS: dict[str, dict[str, object]] = {
-    "official": OFFICIAL | {"critic_width": 64, "critic_layers": 4, "adversarial_weight": 2.0, "agreement_weight": 0.1,
-                            "identity_similarity": True, "auxiliary_weight": 2.84},
+    "official": OFFICIAL | {"critic_layers": 4, "agreement_weight": 0.1, "identity_similarity": True,
+                            "auxiliary_weight": 2.84},
     "printed": OFFICIAL | {"pretraining": 0.0, "literal": True, "orthogonal_fakes": True, "auxiliary_weight": 0.1,
-                           "dice_weight": 1.0, "summed": True, "one_hot": True, "shifted": False},
+                           "dice_weight": 1.0, "summed": True, "one_hot": True, "shifted": False,
+                           "wide_critics": False, "adversarial_weight": 1.0},
 }  # fmt: skip
 ABLATIONS: dict[str, dict[str, object]] = {
     "seg": {"seg_weight": 0.0},
