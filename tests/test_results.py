@@ -14,7 +14,7 @@ from xmod_lab.bench.suites import suite
 from xmod_lab.bench.tables import RUN, summary
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-BESIDE = ("-patients", "-gates", "-distances")
+BESIDE = ("-patients", "-gates", "-distances", "-registration")
 RESULTS = sorted(p for p in (CHECKOUT / "results").glob("*.csv") if not p.stem.endswith(BESIDE))
 README = (CHECKOUT / "README.md").read_text()
 TABLES = re.findall(r"<!-- table: ([\w-]+) -->\n(.*?)\n?<!-- end -->", README, re.DOTALL)
@@ -54,3 +54,13 @@ def test_a_page_follows_from_its_files(path: Path) -> None:
 
 def test_readme_shows_every_record() -> None:
     assert {name for name, _ in [*TABLES, *CLAIMS]} == {path.stem for path in RESULTS}
+
+
+def test_registration_of_the_phantom_heads_is_as_readme_says() -> None:
+    found = pd.read_csv(CHECKOUT / "results" / "head_ct_mr-registration.csv")
+    assert len(found) == found["patient"].nunique() == 24
+    assert found["error_mm"].max() < 1 and found["error_degrees"].max() < 1
+    mean, most = found.mean(numeric_only=True), found.max(numeric_only=True)
+    assert f"{mean['error_mm']:.2f} mm and {mean['error_degrees']:.2f} degrees" in README
+    assert f"at most {most['error_mm']:.2f} mm and {most['error_degrees']:.2f} degrees" in README
+    assert f"as they lay {mean['before_mm']:.1f} mm and {mean['before_degrees']:.1f} degrees" in README
