@@ -102,6 +102,12 @@ def test_contours_lie_just_inside_the_border_of_their_class(image: np.ndarray) -
     assert edge[:, 0].max() == pytest.approx(31.1) and edge[:, 1].min() == pytest.approx(-0.1)
 
 
+def test_the_legend_lies_below_pictures_with_names_of_two_lines(image: np.ndarray, label: np.ndarray) -> None:
+    figure = figures.slice_panels([image] * 10, ["name\nDice"] * 10, labels=[label] * 10, classes=CLASSES, columns=5)
+    figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().y1 < min(a.get_window_extent().y0 for a in figure.axes)
+
+
 def test_montage_has_a_row_a_patient_and_says_what_is_missing(image: np.ndarray, label: np.ndarray) -> None:
     figure = figures.montage({"p1": {"T1": image, "T2": -image}, "p2": {"T1": image * 0.5}},
                              labels={"p1": {"T2": label}}, classes=CLASSES)

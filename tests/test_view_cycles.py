@@ -80,6 +80,7 @@ def test_noise_curves_draw_lines_and_dashes() -> None:
     assert drawn["one"][0] == "-" and drawn["one"][1] == pytest.approx([0.1, 0.2])
     assert drawn["one, from the truth"][0] == "--" and drawn["one, from the truth"][1] == pytest.approx([0.3, 0.4])
     assert drawn["the noise itself"][1] == pytest.approx([0, 0.1 * math.sqrt(2 / math.pi)])
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["0", "0.1"]
 
 
 @pytest.mark.parametrize("needed", [None, 0.3])
@@ -93,6 +94,16 @@ def test_cycle_curves_divide_by_the_weight(needed: float | None) -> None:
     assert len(middle.lines) == 2 + (needed is not None) and len(right.lines) == 5
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["one", "two"] + (["from image to truth"] if needed else [])
+
+
+def test_paired_curves_divide_by_the_weight() -> None:
+    log = pd.DataFrame({"step": [1, 2], "pair": [40.0, 20.0], "critic": [0.7, 0.6], "adversarial": [0.7, 0.8]})
+    figure = figures.paired_curves({"one": log, "two": log}, {"one": 100, "two": 50})
+    left, right = figure.axes
+    assert [line.get_ydata()[0] for line in left.lines] == pytest.approx([0.4, 0.8])
+    assert [line.get_linestyle() for line in right.lines] == ["-", "--"] * 2 + ["-"]
+    assert right.lines[-1].get_ydata()[0] == pytest.approx(math.log(2))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
 
 
 def test_mixtures_have_an_axis_a_kind() -> None:

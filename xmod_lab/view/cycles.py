@@ -1,4 +1,5 @@
-"""Plots of systems that translate there and back: their losses, what noise does to the way back, mixtures of norms."""
+"""Plots of translators: losses of those with a cycle and of those with pairs, what noise does to the way back, mixtures
+of norms."""
 
 from __future__ import annotations
 
@@ -51,6 +52,34 @@ def cycle_curves(
     return figure
 
 
+def paired_curves(logs: Mapping[str, pd.DataFrame], weights: Mapping[str, float], *, title: str = "") -> Figure:
+    """L1 of the pairs, and cross-entropies of critic and generator, by step: running means over a twentieth of all.
+
+    logs: step logs of the systems by name, with the columns step, pair, critic and adversarial; weights: of `pair`,
+    which is divided by it.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for name, colour in colours_of(list(logs)).items():
+        log = logs[name].dropna(subset=["pair"])
+        for axis, values, style in (
+            (axes[0], log["pair"] / weights[name], "-"),
+            (axes[1], log["critic"], "-"),
+            (axes[1], log["adversarial"], "--"),
+        ):
+            smooth = values.rolling(max(1, len(log) // 20), min_periods=1).mean()
+            axis.plot(log["step"], smooth, style, color=colour, label=name)
+    axes[1].axhline(np.log(2), color="0.6", linewidth=1.0)
+    for axis, what in zip(axes, ("pairs: mean |difference|", "critic (line), generator (dashes)"), strict=True):
+        axis.set(xlabel="step", ylabel=what, ylim=(0, None))
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
 def noise_curves(table: pd.DataFrame, *, title: str = "") -> Figure:
     """Error of the way back by the noise added to where it begins, an axis a direction.
 
@@ -72,6 +101,9 @@ def noise_curves(table: pd.DataFrame, *, title: str = "") -> Figure:
         levels = np.sort(part["sigma"].unique())
         axis.plot(levels, levels * np.sqrt(2 / np.pi), color="0.6", label="the noise itself")
         axis.set_xscale("symlog", linthresh=float(positive.min()) if len(positive) else 1.0)
+        ticks = [0.0, *levels[levels > 0][::2]]
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
         axis.set(title=f"{source} to {target} and back", xlabel="sigma of the noise", xlim=(0, None), ylim=(0, None))
     axes[0, 0].set_ylabel("mean |back - image|")
     axes[0, -1].legend(**BESIDE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from xmod_lab.view.attention import draw_overlay, faded, overlays
-from xmod_lab.view.cycles import cycle_curves, mixture_histograms, noise_curves
+from xmod_lab.view.cycles import cycle_curves, mixture_histograms, noise_curves, paired_curves
 from xmod_lab.view.maps import channel_order, map_grid, matrix_grid, systems
 from xmod_lab.view.matrices import statistics_scatter
 from xmod_lab.view.plots import dice_matrix, grey_shifts, intensity_histograms, loss_curves, patient_boxes
@@ -28,7 +28,7 @@ __all__ = [
     "Picture", "Shown", "around", "batch_panel", "channel_order", "checkerboard", "colours_of", "cycle_curves",
     "cycle_grid", "dice_matrix", "draw_contours", "draw_overlay", "draw_slice", "error_grid", "example_rows", "faded",
     "gallery", "grey_shifts", "information_panels", "intensity_histograms", "loss_curves", "map_grid", "matrix_grid",
-    "middle_slice", "mixture_histograms", "montage", "noise_curves", "overlays", "patient_boxes", "picture_of",
-    "picture_panels", "predictions", "recipe_steps", "registration_grid", "slice_dice", "slice_panels", "slot_grid",
-    "stamp", "statistics_scatter", "systems", "translation_grid", "two_streams", "use",
+    "middle_slice", "mixture_histograms", "montage", "noise_curves", "overlays", "paired_curves",
+    "patient_boxes", "picture_of", "picture_panels", "predictions", "recipe_steps", "registration_grid", "slice_dice",
+    "slice_panels", "slot_grid", "stamp", "statistics_scatter", "systems", "translation_grid", "two_streams", "use",
 ]

@@ -112,7 +112,8 @@ def slice_panels(
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     tall = max(p.shape[0] * (aspects[i] if aspects else 1.0) / p.shape[1] for i, p in enumerate(images))
-    extra = (0.3 if classes else 0.0) + (0.2 * rows if windows else 0.0)
+    lines = max((name.count("\n") for name in names), default=0) + bool(windows)
+    extra = (0.3 if classes else 0.0) + 0.2 * rows * lines
     figure, axes = _grid(rows, columns, title, tall=tall, extra=extra)
     colours = colours_of(classes)
     for i, (axis, image, name) in enumerate(zip(axes.flat, images, names, strict=False)):
