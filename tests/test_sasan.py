@@ -131,11 +131,14 @@ def test_whom_each_update_moves() -> None:
 def test_ablations_take_away_what_they_say(name: str) -> None:
     values = METHODS["sasan"].cls.ablations[name]
     batch = batch_of(size=64)
-    full, less = (set(one_step(sasan(size=64, **v), 1, Kept(), batch).losses) for v in ({}, values))
+    full, less = (set(one_step(sasan(size=64, **v), -1, Kept(), batch).losses) for v in ({}, values))
     gone = {"seg": {"critic/segmentation", "adversarial/segmentation"}, "aux": {"auxiliary"}}
     assert full - less == gone.get(name, set())
     if name == "reg":
         assert one_step(sasan(**values), 1, Kept(), batch_of()).losses["orthogonality"] == 0
+    if name == "aux":
+        method = sasan(**values)
+        assert len(method.stages()) == 1 and "attention.A" in method.stages()[0].trained, "no stage learns from labels"
     if name == "16 maps":
         assert sasan(**values).maps(batch_of())["attention/A/A"].values.shape[1] == 16
 
@@ -190,6 +193,11 @@ def test_low_resolution_translates_half_the_size() -> None:
     method.generators["A->B"].register_forward_hook(lambda _m, _i, out: sizes.append(out.shape[-1]))
     assert method.translate(image, "A", "B").shape == image.shape and sizes == [32]
     assert method.segment(image, "A").shape == (2, 3, 64, 64)
+    label = torch.zeros(1, 64, 64, dtype=torch.long)
+    label[0, 2:4, 2:4], label[0, 11, 11], label[0, 20, 20:22], label[0, 21, 20] = 1, 2, 1, 1
+    batch = a_batch("A", size=64) | {"A": a_batch("A", size=64)["A"]._replace(label=label)}
+    small = method._label(batch, "A")[0]
+    assert small[1, 1] == small[10, 10] == 1 and small.sum() == 2, "of four pixels the most frequent class"
     for size, why in ((32, "64 pixels at least"), (48, "multiple of 32")):
         with pytest.raises(LabError, match=why):
             sasan(size=size, low_resolution=True)
@@ -214,7 +222,9 @@ def test_maps_by_hand() -> None:
     assert torch.allclose(found["attention/B/A"].values, seen, atol=1e-5)
     assert torch.allclose(found["gram/A/A"].values, gram(maps), atol=1e-5)
     assert torch.allclose(found["segmentation/A/A"].values, logits.softmax(1), atol=1e-5)
-    assert torch.allclose(found["gamma/B/A"].values[:, 2], gamma.abs().mean(1), atol=1e-5)
-    assert torch.allclose(found["beta/B/A"].values[:, 2], beta.mean(1), atol=1e-5)
+    at = found["gamma/B/A"].names.index("1/1 first")
+    assert found["beta/B/A"].values.shape[1] == 8, "of every normalisation layer"
+    assert torch.allclose(found["gamma/B/A"].values[:, at], gamma.abs().mean(1), atol=1e-5)
+    assert torch.allclose(found["beta/B/A"].values[:, at], beta.mean(1), atol=1e-5)
     assert torch.allclose(found["residual/B/A"].values, (made - x).abs()[:, 0], atol=1e-5)
     assert {name.split("/")[-1] for name in found} == {"A", "B"}

@@ -14,6 +14,7 @@ from xmod_lab.bench.claims import CLAIMS, Claim
 from xmod_lab.bench.patients import METRICS, PLAIN, RUN, TRANSLATED, by_patient, system
 from xmod_lab.bench.published import MEAN, TARGAN, TARGAN_MEANS, targan_difference
 from xmod_lab.bench.suites import suite
+from xmod_lab.bench.tables import about_translators
 from xmod_lab.bench.translators import FLOOR
 from xmod_lab.bench.verdicts import untrained, verdicts
 from xmod_lab.data.manifest import dataset
@@ -91,6 +92,17 @@ def test_a_translator_no_better_than_the_untranslated_image_did_not_train() -> N
     fine = translated({"old": 0.5, "new": 0.6})
     assert untrained(pd.DataFrame(fine), {}) == {}
     assert verdict(fine, "CT", problems={"abdomen/liver/new": "it copies"})["reason"] == "new: it copies"
+
+
+def test_errors_are_looked_at_where_a_claim_asks() -> None:
+    rows = pd.DataFrame(translated({"old": 0.5, "new": 0.05}, metric="mae"))
+    assert untrained(rows, {}) == {}
+    assert set(untrained(rows, {}, {"mae"})) == {f"abdomen/liver/old/mae to {m}" for m in TARGETS}
+
+
+def test_what_claims_of_translators_need_is_scored() -> None:
+    without = {"csa", "csa-ablations", "uagan", "joint-real"}
+    assert {grid for grid, claims in CLAIMS.items() if not about_translators(claims)} == without
 
 
 def test_each_score_has_its_own_trivial_answer() -> None:

@@ -33,7 +33,8 @@ def scorer_rows(scored: Iterable[Scored]) -> pd.DataFrame:
     for one in scored:
         spec = one.run.spec
         away = dataset(spec.dataset).task(spec.task_name).unlabelled
-        rows = one.s_scores()
+        if not len(rows := one.s_scores()):  # a task without classes
+            continue
         rows = rows[rows["source"].isin(away) & (rows["source"] != rows["target"]) & ~rows["region"].astype(bool)]
         for which, name in ((spec.method, f"scorer ({system(spec)})"), (UNTRANSLATED, NOT_ADAPTED)):
             kept = rows.loc[rows["method"] == which, ["patient", "structure", *(m for m in METRICS if m in rows)]]
@@ -47,12 +48,19 @@ def scorer_rows(scored: Iterable[Scored]) -> pd.DataFrame:
 
 
 def adapted_tables(part: pd.DataFrame) -> list[Shown]:
-    """SASAN's tables of one data set and task: Dice, and ASSD by both rules, of each structure of the modality that has
-    no labels; of a task whose modalities all have labels, of each modality. Then errors against the truth."""
+    """SASAN's tables of one data set and task: Dice, and ASSD by both rules, of each structure and their mean, of the
+    modality that has no labels, and of the U-Net of the other modality on its own; of a task whose modalities all have
+    labels, of each modality. Then errors against the truth."""
+    import pandas as pd
+
     task = dataset(str(part["dataset"].iloc[0])).task(str(part["task"].iloc[0]))
     shown = []
     for modality in task.unlabelled or task.labelled:
         rows = part[(part["modality"] == modality) & part["dice"].notna()]
+        for home in task.labelled if task.unlabelled else ():  # the bound on the other side: no change of modality
+            own = part[(part["modality"] == home) & (part["system"] == "source_only")]
+            rows = pd.concat([rows, own.assign(system=f"source_only on {home}")])
+        rows = pd.concat([rows, rows.assign(structure="mean")])  # over structures, of each patient
         rows = rows.sort_values("system", key=lambda names: names.map(_place), kind="stable")
         metrics = tuple(m for m in ("dice", "assd_pooled", "assd_cap50", "missing") if m in rows)
         title = f"{modality}: Dice in %, ASSD with the volume's diagonal, and with 50, where a structure is missing"

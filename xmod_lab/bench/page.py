@@ -65,8 +65,9 @@ def recorded(name: str, folder: Path) -> Recorded:
     rows = pd.read_csv(path, dtype={"patient": str})
     real = all(dataset(str(key)).access != "phantom" for key in rows["dataset"].unique())
     texts, folds = problems_by_system(name, read_json(folder / f"{name}.json")["problems"])
-    sick = untrained(rows, texts)
-    claims = verdicts(CLAIMS[grid_of(name)], rows, sick, real=real, sick_folds=folds)
+    asked = CLAIMS[grid_of(name)]
+    sick = untrained(rows, texts, {claim.metric for claim in asked})
+    claims = verdicts(asked, rows, sick, real=real, sick_folds=folds)
     distances = folder / f"{name}-distances.csv"
     gates = folder / f"{name}-gates.csv"
     if gates.is_file():
@@ -154,7 +155,7 @@ def _marked(place: str, sick: dict[str, str], translator: bool) -> str:
     as a segmenter, for it may be both."""
     name = place.split("/", 2)[2]
     parts = [key.removeprefix(f"{place}/") for key in sick if key.startswith(f"{place}/")]
-    own = [part for part in parts if part.startswith(("to ", "FD to ")) == translator]
+    own = [part for part in parts if ("to " in part) == translator]
     return f"{name} †" if place in sick or own else name
 
 
@@ -184,7 +185,7 @@ def _preamble(rows: pd.DataFrame, facts: dict[str, object], real: bool) -> str:
         f"networks see), and they break no limit of `{HEALTH}` in any run. `p` is the signed-rank test's; one "
         "comparison in twenty decides by chance alone, and `p_holm` corrects for that within a claim. `healthy folds` "
         f"has the difference without folds that broke a limit: it is no verdict. {once if seeds == 1 else ''}"
-    ).rstrip() + (f"\n\n{TRANSLATORS}" if "s_score" in rows else "")
+    ).rstrip() + (f"\n\n{TRANSLATORS}" if "s_score" in rows and rows["s_score"].notna().any() else "")
 
 
 def _trained(sick: dict[str, str]) -> str:

@@ -83,7 +83,8 @@ def patient_rows(name: str, scored: Sequence[Scored] = ()) -> pd.DataFrame:
         for (key, task, fold), spec in places.items()
         if (prepared := prepared_of(spec)).classes
     ]
-    rows = pd.concat([part for part in (rows_of(runs), scorer_rows(scored)) if len(part)], ignore_index=True)
+    rows, more = rows_of(runs), scorer_rows(scored)
+    rows = pd.concat([rows, more], ignore_index=True) if len(more) else rows
     return rows.merge(pd.concat(trivial), how="left", validate="many_to_one") if trivial else rows
 
 

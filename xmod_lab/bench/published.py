@@ -149,7 +149,8 @@ SASAN: dict[str, dict[str, float]] = {
     "T1": {NOT_ADAPTED: 2, "scorer (cyclegan)": 38, "scorer (sasan)": 42},
     "joint MR": {"unet_individual": 85, "detached (sasan) (labels=true)": 87},
 }
-"""Tomar et al. 2021, Tables 1-5 by the modality tested, mean Dice in %. Its "SASAN (final)" is the row with a segmenter
+"""Tomar et al. 2021, Tables 1-5 by the modality tested, mean Dice in %, of the systems that claims compare; its upper
+bounds, Table 2's two ablations and all ASSD are left out. Its "SASAN (final)" is the row with a segmenter
 that was trained again on translated images ("w/ aug."), which no other system had; the row without is in Table 3 alone,
 for CT. Of the brain it does not say which of the two it is"""
 SASAN_PAIRED: dict[str, dict[str, float]] = {

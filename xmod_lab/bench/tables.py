@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab import paths
-from xmod_lab.bench.claims import CLAIMS
+from xmod_lab.bench.claims import CLAIMS, Claim
 from xmod_lab.bench.health import problems
 from xmod_lab.bench.page import grid_of, page
 from xmod_lab.bench.patients import TRANSLATED, gate_rows, patient_rows, scored_runs, translator_rows
-from xmod_lab.bench.published import NOT_ADAPTED
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.translators import rows_of
 from xmod_lab.errors import LabError
@@ -106,8 +106,7 @@ def record(name: str, folder: Path) -> Path:
     write_json(folder / f"{name}.json", provenance(runs))
     if grid := grid_of(name):
         claims = CLAIMS[grid]
-        translated = any(c.metric in TRANSLATED or NOT_ADAPTED in c.systems for c in claims)
-        scored = scored_runs(name) if translated else []
+        scored = scored_runs(name) if about_translators(claims) else []
         rows = patient_rows(name, scored)
         if scored:
             rows = pd.concat([rows, translator_rows(scored)], ignore_index=True)
@@ -120,6 +119,11 @@ def record(name: str, folder: Path) -> Path:
                 gates.round(5).to_csv(temporary, index=False)
         write_text(folder / f"{name}.md", page(name, folder))
     return folder / f"{name}.csv"
+
+
+def about_translators(claims: Iterable[Claim]) -> bool:
+    """Whether claims need the scores of translated images: as such, or as what a scorer makes of them."""
+    return any(c.metric in TRANSLATED or any(s.startswith("scorer (") for s in c.systems) for c in claims)
 
 
 def _distances(scored: list[Scored]) -> pd.DataFrame:

@@ -17,11 +17,11 @@ That a paper's table decides the direction was settled after the runs, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.claims import Claim
-from xmod_lab.bench.patients import NAMES, PLAIN, SHARES, TRANSLATED, by_patient
+from xmod_lab.bench.patients import ERRORS, NAMES, PLAIN, SHARES, TRANSLATED, by_patient
 from xmod_lab.bench.published import MEAN, NOT_ADAPTED
 from xmod_lab.evaluate.scored import SCORER
 from xmod_lab.evaluate.statistics import ALPHA, holm, mean_interval, signed_rank, smallest_p
@@ -30,20 +30,31 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def untrained(rows: pd.DataFrame, problems: Mapping[str, str]) -> dict[str, str]:
+LOWER = ("fd", "mae", "rmse", "lpips", "mae_area", "mae_rest")
+"""scores of translators that are better when lower"""
+
+
+def _towards(score: str) -> str:
+    """How `untrained` begins the modality of a translator's score."""
+    return {"s_score": "to ", "fd": "FD to "}.get(score, f"{score} to ")
+
+
+def untrained(rows: pd.DataFrame, problems: Mapping[str, str], asked: Collection[str] = ()) -> dict[str, str]:
     """Systems that do not count as trained and why, as ``dataset/task/system`` or, in one modality alone,
     ``dataset/task/system/modality`` -> reason; as a translator ``dataset/task/system/to modality`` where the S-score
-    says so, and ``dataset/task/system/FD to modality`` where the Fréchet distance does.
+    says so, and ``dataset/task/system/FD to modality`` or ``.../mae to modality`` where another score does.
+
+    asked: errors against the truth that a claim is about; others are not looked at.
 
     Trained: no health limit broken in any run (`problems`, keyed alike), and the interval of the gain over the trivial
     answer lies above zero. A segmenter's gain is in Dice over the better of all background (0) and all foreground
     (`everything`), a translator's over the untranslated image, in the score that a claim is about.
     """
     found, values = dict(problems), by_patient(rows)
+    scores = ["s_score", "fd", *(name for name in ERRORS if name in asked)]
     for value, trivial, to, what, sign in (
         ("dice", "everything", "", "a trivial answer", 1),
-        ("s_score", PLAIN["s_score"], "to ", "the untranslated image", 1),
-        ("fd", PLAIN["fd"], "FD to ", "the untranslated image", -1),
+        *((name, PLAIN[name], _towards(name), "the untranslated image", -1 if name in LOWER else 1) for name in scores),
     ):
         given = values[values[value].notna()] if value in values else values.head(0)
         for (key, task, system, modality), part in given.groupby(["dataset", "task", "system", "modality"]):
@@ -204,7 +215,7 @@ def _sick(claim: Claim, sick: Mapping[str, str]) -> str:
     an empty text if they all do."""
     translated = claim.metric in TRANSLATED
     place = f"{claim.dataset}/{claim.task}"
-    where = f"{'FD ' * (claim.metric == 'fd')}to {claim.modality}" if translated else claim.modality
+    where = f"{_towards(claim.metric) if translated else ''}{claim.modality}"
     for system in claim.systems:
         for key in (f"{place}/{system}", f"{place}/{system}/{where}"):
             if key in sick and system != NOT_ADAPTED:  # that it fails is what the claim says

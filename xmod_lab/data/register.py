@@ -60,6 +60,9 @@ class Rigid(NamedTuple):
         return x, y, z
 
 
+AT_REST = Rigid(np.eye(3), np.zeros(3))
+
+
 def rigid_of(degrees: Iterable[float], translation: Iterable[float]) -> Rigid:
     """From angles about x, y and z (degrees) and a translation (mm)."""
     from xmod_lab.data.phantoms.shapes import rotation
@@ -90,7 +93,7 @@ class Registered:
     """boolean (x, y, z): what the moving image shows"""
     motion: Rigid
     information: tuple[float, float]
-    """mutual information in nats before and after"""
+    """mutual information in nats of the images as they lie, 0 where they do not meet, and after"""
     seconds: float
 
 
@@ -120,7 +123,8 @@ def _found(
         for level in levels[1:]:
             motion = level.optimised(motion)
         judge = levels[1]
-        before, after = max(map(judge.information, starts)), judge.information(motion)
+        before, after = judge.information(AT_REST), judge.information(motion)
+        begun = max(map(judge.information, starts))
         around = max(judge.information(motion._replace(translation=motion.translation + step)) for step in _probes())
     except RuntimeError as error:  # what ITK raises: no overlap, too few slices
         reason = str(error).strip().splitlines()[-1].split("): ")[-1]
@@ -128,7 +132,7 @@ def _found(
     image, cover = _resampled(sitk, fixed, moving, motion, kinds[1])
     seen = float(cover[body].mean())
     for good, what in (
-        (after > before - 0.01, f"mutual information fell from {before:.3f} to {after:.3f}"),
+        (after > begun - 0.01, f"mutual information fell from {begun:.3f} to {after:.3f}"),
         (after > PEAK * around, f"mutual information {after:.3f} has no peak, {PROBE:g} mm away it is {around:.3f}"),
         (seen > LEAST_COVER, f"the images share {seen:.0%} of the body only"),
     ):

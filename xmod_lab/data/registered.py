@@ -16,12 +16,20 @@ import numpy as np
 
 from xmod_lab import files, paths
 from xmod_lab.data.manifest import Dataset, Task
-from xmod_lab.data.register import RULES, Rigid, body_points, needed, register, registration_error, rigid_of
+from xmod_lab.data.register import (
+    AT_REST,
+    RULES,
+    Rigid,
+    body_points,
+    needed,
+    register,
+    registration_error,
+    rigid_of,
+)
 from xmod_lab.data.volume import Volume, file_of, load_image, load_volume, patients, save_nifti
 from xmod_lab.errors import LabError
 
 Watch = Callable[[list[tuple[str, str]]], Iterable[tuple[str, str]]]
-AT_REST = Rigid(np.eye(3), np.zeros(3))
 CONVENTION = "a point at x (mm, RAS) in the fixed image lies at R x + t in the moving one, R = Rz Ry Rx"
 
 

@@ -167,9 +167,12 @@ def _error_rows(
 ) -> list[dict[str, Any]]:
     """ERRORS of each (method, target), overall, inside the input's foreground (``_body``), in the target area, the
     task's classes united (``_area``), and in the foreground outside it (``_rest``); NaN where a patient has no such
-    voxel. And ``lpips`` overall, where its network is given."""
+    voxel. And ``lpips`` overall, where its network is given. Where a registered image is the truth, slices that it
+    does not show, which have no foreground, are left out."""
     body, area = case.slices.foreground.numpy(), case.geometry.forward(case.truth, "nearest") > 0
-    masks = {"body": body, "area": area, "rest": body & ~area}
+    registered = prepared.recipe.register is not None and prepared.data.access != "phantom"
+    kept = body.any((1, 2)) if registered else np.ones(len(body), bool)
+    masks = {name: mask[kept] for name, mask in {"body": body, "area": area, "rest": body & ~area}.items()}
     given = {name: mask for name, mask in masks.items() if mask.any()}
     names = [metric + part for part in ("", *(f"_{name}" for name in masks)) for metric in ERRORS]
     names += ["lpips"] if lpips is not None else []
@@ -179,7 +182,7 @@ def _error_rows(
         truth = truths[target]
         if truth is None:
             continue
-        middle = image[:, image.shape[1] // 2].numpy()
+        middle, truth = image[:, image.shape[1] // 2].numpy()[kept], truth[kept]
         scores: dict[str, float] = {}  # a translator that diverged has none; the run that trained it says so in its log
         if np.isfinite(middle).all():
             scores = image_scores(middle, truth, given, prepared.value_range)

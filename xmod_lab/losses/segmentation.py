@@ -53,7 +53,8 @@ def dice_cross_entropy(
 def balanced_cross_entropy(
     logits: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b h w"]
 ) -> Float[Tensor, ""]:
-    r"""`cross_entropy` with :math:`w_k = 1 - n_k / n`, one minus the share of class k in the batch (SASAN's code).
+    r"""`cross_entropy` with :math:`w_k = 1 - n_k / n`, one minus the share of class k in the batch: after SASAN's code,
+    which takes shares image by image and divides by another count.
 
     A batch that is all of one class has weight 0 for it and no others; its loss is then 0, with zero gradients.
     """

@@ -19,7 +19,7 @@ from xmod_lab.methods.enriched import translating
 from xmod_lab.methods.unet import SCHEDULES, UNetBaseline, UNetConfig
 
 TEACHER = "unet_individual"
-"""who labels translations by default: the segmenter that scores translators"""
+"""who labels translations by default: a U-Net like the one that scores translators, of the run's own seed"""
 LABELS = ("detached", "own", "true")
 
 
