@@ -50,7 +50,8 @@ class Lab:
     more: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.profile} profile, {self.dataset or 'no data set'}, seed {self.seed}"
+        fold = f", fold {self.more['fold']}" if "fold" in self.more else ""
+        return f"{self.profile} profile, {self.dataset or 'no data set'}, seed {self.seed}{fold}"
 
 
 _recorded: dict[str, object] = {}  # name -> execution that recorded it

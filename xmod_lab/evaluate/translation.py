@@ -123,7 +123,7 @@ def _ssim_map(x: np.ndarray, y: np.ndarray, slice_axis: int) -> np.ndarray:
 
 LPIPS_ABSENT = (
     "LPIPS is left out: it compares images by a pre-trained network, which the lab neither installs nor downloads. "
-    "Export one where it can be had, as xmod_lab.evaluate.lpips_score says, into the file {path}"
+    "Export one where it can be had, as xmod_lab.evaluate.lpips_score says, into {path} of the lab's home"
 )
 
 
@@ -137,7 +137,7 @@ def lpips_available() -> bool:
 @functools.cache
 def say_lpips_is_absent() -> None:
     """Print LPIPS_ABSENT, once."""
-    print(LPIPS_ABSENT.format(path=features_home() / LPIPS_FILE))
+    print(LPIPS_ABSENT.format(path="/".join((features_home() / LPIPS_FILE).parts[-2:])))
 
 
 def lpips_network(device: torch.device) -> Callable[..., Any] | None:

@@ -60,12 +60,14 @@ def colours_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def stamp(figure: Figure, lab: Lab, *, demonstration: bool | None = None, note: str = "") -> Figure:
-    """Print below the figure what it was made with: profile, data set, its kind, seed; and return the figure.
+    """Print below the figure what it was made with: profile, data set, its kind, seed, fold; and return
+    the figure.
 
     demonstration: by default what the data set says; a run may know better (its split had too few patients).
     """
     kind = {"phantom": " (phantom)", "real": " (real)"}.get(lab.source, "")
-    parts = [f"profile {lab.profile}", f"{lab.dataset}{kind}" if lab.dataset else "", f"seed {lab.seed}", note]
+    parts = [f"profile {lab.profile}", f"{lab.dataset}{kind}" if lab.dataset else "", f"seed {lab.seed}"]
+    parts += [f"fold {lab.more['fold']}" if "fold" in lab.more else "", note]
     text = "  ·  ".join(part for part in parts if part)
     if lab.demonstration if demonstration is None else demonstration:
         text += "\nDEMONSTRATION: too few patients, no score counts"
