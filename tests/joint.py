@@ -15,6 +15,8 @@ from xmod_lab.train import Update, enter
 
 ALONE: dict[str, dict[str, Any]] = {"enriched": {"translator": "none"}}
 """without the run that a method reads; tests of its own have one"""
+READS = {"detached": ("sasan", "unet_individual")}
+"""untrained methods that `built` hands to those that read others' runs"""
 PAIRED = ("pix2pix", "mrgan", "dc2anet")
 """methods that learn from registered pairs, and the fields of a task that has them"""
 PAIRED_TASK: dict[str, Any] = {"draw": "paired", "one_modality_per_patient": False}
@@ -31,6 +33,8 @@ def built(name: str, modalities: str = "AB", size: int = 32, **config: Any) -> A
     torch.manual_seed(0)
     width = 8 if "sharing" in entry.cls.Config.__dataclass_fields__ else 4
     method: Method = entry.cls(build_config(entry.cls, {"width": width} | entry.overrides | config), problem)
+    for other in READS.get(name, ()):
+        method.receive(other, built(other, modalities, size))
     return method
 
 

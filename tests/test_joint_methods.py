@@ -69,7 +69,9 @@ def test_resuming_is_exact_for_every_method(prepared: dict[bool, Prepared], tmp_
     assert log == list(read_log(tmp_path / "cut")) and len(log) == 5
     assert all(torch.tensor(v).isfinite() for line in log for v in line.values() if isinstance(v, float))
     fresh = built(name).state_dict()
-    assert all(not torch.equal(v, fresh[k]) for k, v in method.state_dict().items() if v.ndim == 4), "all kernels moved"
+    for key, value in method.state_dict().items():
+        if value.ndim == 4:
+            assert torch.equal(value, fresh[key]) == key.startswith("read."), f"{key}: what is learnt moves, no more"
 
 
 @pytest.mark.parametrize(("name", "ablation"), CASES)

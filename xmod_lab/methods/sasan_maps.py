@@ -43,7 +43,8 @@ def maps_of(method: SASAN, batch: Batch) -> dict[str, Map]:
             made = generator(x, maps)
         for m, (values, classes) in {s: (maps, logits), t: method.attention[t](made)}.items():
             layer, where = f"attention.{m}", f"{m}/{s}"
-            found[f"attention/{where}"] = Map("stack", over_image(values, image), s, layer)
+            numbers = tuple(str(i + 1) for i in range(values.shape[1]))
+            found[f"attention/{where}"] = Map("stack", over_image(values, image), s, layer, names=numbers)
             found[f"gram/{where}"] = Map("pairwise", gram(values), s, layer, (-1.0, 1.0))
             if classes is not None:
                 seen = over_image(classes.float().softmax(1), image)
