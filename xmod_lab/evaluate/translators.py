@@ -144,7 +144,7 @@ def score_translator(
     errors: list[dict[str, Any]] = []
     dices: list[dict[str, Any]] = []
     features: Features = {e.name: {} for e in extractors}
-    for source in dict.fromkeys(s for s, _ in pairs):
+    for source in dict.fromkeys(name for pair in pairs for name in pair):  # real images of what is a target alone, too
         for case in test_volumes(prepared, source):
             shown = {(name, t): translated(method, case, t) for s, t in pairs if s == source}
             shown |= {(UNTRANSLATED, t): case.slices.image for s, t in pairs if s == source}
