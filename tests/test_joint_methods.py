@@ -29,8 +29,7 @@ CASES = [(name, None) for name in METHODS]
 ABLATED = ("uagan", "csa", "ummkd", "targan", "stargan", "csgan", "remic", "cyclegan", "ugatit", *PAIRED)
 CASES += [(name, a) for name in ABLATED for a in METHODS[name].cls.ablations]
 NAMES = ("background", "core", "rim")
-LABELS = (  # first words of the names of maps that need labels
-    "affinity", "confusion", "class_features", "cut", "area", "crossing", "similarity", "error")
+LABELS = ("affinity", "confusion", "class_features", "cut", "area", "crossing", "similarity", "error")  # need labels
 SEGMENTS_NOT = ("targan", "stargan", "cyclegan", "ugatit", *PAIRED)
 
 
