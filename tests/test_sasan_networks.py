@@ -99,3 +99,17 @@ def test_orthogonality_by_hand() -> None:
     literal = ((25 - 1) ** 2 + 2 * 3**2 + 0) ** 0.5
     assert orthogonality(maps, literal=True).item() == pytest.approx(literal)
     assert orthogonality(torch.cat([maps, maps[:, :1].expand(-1, 2, -1, -1)])).item() == pytest.approx((0.72 + 2) / 2)
+
+
+def test_recomputing_changes_memory_and_no_number() -> None:
+    gradients, kept = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        generator, x, maps = Synthesis(1, width=4), torch.randn(1, 1, 32, 32), torch.randn(1, 8, 32, 32)
+        held: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, h=held: h.append(t.numel()) or t, lambda t: t):
+            loss = generator(x, maps, recompute).square().mean()
+        kept.append(sum(held))
+        gradients.append(torch.autograd.grad(loss, list(generator.parameters())))
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert kept[1] < 0.6 * kept[0]

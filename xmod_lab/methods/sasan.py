@@ -33,6 +33,7 @@ from xmod_lab.methods.base import (
 from xmod_lab.methods.pairs import pairs
 from xmod_lab.methods.sasan_config import ABLATIONS, PRESETS, SASANConfig
 from xmod_lab.methods.sasan_maps import maps_of
+from xmod_lab.models.blocks import LARGE
 from xmod_lab.models.critic import PatchCritic
 from xmod_lab.models.sasan import AttentionModule, Synthesis
 
@@ -145,11 +146,12 @@ class SASAN(Method):
 
     def _cycle_step(self, batch: Batch, update: Update) -> StepResult:
         x = {m: self.small(batch[m].image) for m in self.problem.modalities}
+        again = self.problem.size >= LARGE
         real = {m: Seen(*self.attention[m](x[m])) for m in x}
         made, same, back = {}, {}, {}
         for s, t in self.translations:  # one pass gives the translation and the identity
             maps = torch.cat([real[s].maps, real[t].maps])
-            both = self.generators[f"{s}->{t}"](torch.cat([x[s], x[t]]), maps)
+            both = self.generators[f"{s}->{t}"](torch.cat([x[s], x[t]]), maps, recompute=again)
             made[t], same[t] = both.split([len(x[s]), len(x[t])])
         fake = {m: Seen(*self.attention[m](made[m])) for m in made}
 
@@ -160,7 +162,7 @@ class SASAN(Method):
         update(torch.stack(list(critic_terms.values())).sum(), "critics")
 
         for s, t in self.translations:
-            back[s] = self.generators[f"{t}->{s}"](made[t], fake[t].maps)
+            back[s] = self.generators[f"{t}->{s}"](made[t], fake[t].maps, recompute=again)
         each = self._terms(batch, x, real, made, fake, same, back)
         terms = {name: torch.stack(found).sum() / 2 for name, found in each.items()}
         if self.seg_critic is not None:

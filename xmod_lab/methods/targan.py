@@ -28,6 +28,7 @@ from xmod_lab.methods.base import (
     side_by_side,
 )
 from xmod_lab.models.averaged import averaged
+from xmod_lab.models.blocks import LARGE
 from xmod_lab.models.critic import StarCritic
 from xmod_lab.models.targan import Padding, ShapeController, TargetAware
 
@@ -39,9 +40,6 @@ OFFICIAL: dict[str, object] = {
     "critic_rate": 3e-4,
     "reconstruction_weight": 1.0,
 }
-LARGE = 192
-"""edge of slices in pixels from which on a step computes its finest features twice instead of keeping them: at the
-authors' sizes they are most of what it would remember"""
 
 
 @dataclass(frozen=True)

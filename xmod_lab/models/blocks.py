@@ -5,10 +5,26 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+LARGE = 192
+"""edge of slices in pixels from which on methods compute their finest features twice a step instead of keeping them: at
+the authors' sizes they are most of what a step would remember"""
 
 
 class Tap(nn.Identity):
     """A named place where a feature can be read or replaced (xmod_lab.maps) without editing the network."""
+
+
+def recomputed(block: nn.Module, *inputs: Tensor) -> Tensor:
+    """block(*inputs), of which the backward pass keeps the inputs alone and computes the rest again.
+
+    The block must draw no random numbers and keep no running statistics.
+    """
+    if not torch.is_grad_enabled():
+        found: Tensor = block(*inputs)
+        return found
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 class DoubleConv(nn.Sequential):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xmod_lab.models.blocks import Tap
+from xmod_lab.models.blocks import Tap, recomputed
 
 
 class ConvBlock(nn.Sequential):
@@ -111,6 +111,8 @@ class Synthesis(nn.Module):
 
     h and w are multiples of 4. The decoder's three blocks, at a quarter, half and the whole of the size, are where the
     maps come in; there are no skip connections. 1,580,291 parameters with three channels and eight maps.
+
+    recompute: the backward pass computes the finest of these blocks again instead of keeping it (`recomputed`).
     """
 
     def __init__(self, channels: int, maps: int = 8, width: int = 32, shifted: bool = True):
@@ -125,10 +127,13 @@ class Synthesis(nn.Module):
         self.last = ConvBlock(w, w // 2)
         self.head = nn.Conv2d(w // 2, channels, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b c h w"], maps: Float[Tensor, "b n h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], maps: Float[Tensor, "b n h w"], recompute: bool = False
+    ) -> Float[Tensor, "b c h w"]:
         x = self.encoder(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, maps)
-            if i < len(self.blocks) - 1:
+            finest = i == len(self.blocks) - 1
+            x = recomputed(block, x, maps) if finest and recompute else block(x, maps)
+            if not finest:
                 x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         return torch.tanh(self.head(self.last(x)))

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from xmod_lab.models.blocks import Tap
+from xmod_lab.models.blocks import Tap, recomputed
 from xmod_lab.models.norm import Film
 
 STREAMS = ("image", "area")
@@ -128,9 +127,7 @@ class TargetAware(nn.Module):
 
     def _own(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         """A block of one stream's own, remembered or not."""
-        if not (self.recompute and self.training and torch.is_grad_enabled()):
-            return block(*inputs)
-        return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)  # nothing is drawn in it
+        return recomputed(block, *inputs) if self.recompute and self.training else block(*inputs)
 
     def _shared(self, x: Tensor) -> Tensor:
         fine = self.down[0](x)
