@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -225,7 +224,10 @@ def test_stamp_names_profile_data_seed_and_demonstration(image: np.ndarray, demo
     figure = figures.stamp(figures.slice_panels([image], ["x"]), lab)
     stamp = next(t.get_text() for t in figure.texts if t.get_gid() == "stamp")
     assert "profile smoke" in stamp and "open_ms (real)" in stamp and "seed 3" in stamp
-    assert ("DEMONSTRATION" in stamp) == demonstration
+    assert ("DEMONSTRATION" in stamp) == demonstration and "fold" not in stamp and "fold" not in str(lab)
+    folded = Lab("smoke", "open_ms", 3, "cpu", "real", demonstration, {"fold": 2})
+    figures.stamp(figure, folded)
+    assert "fold 2" in figure.texts[-1].get_text() and str(folded) == "smoke profile, open_ms, seed 3, fold 2"
 
 
 def test_stamp_lies_below_everything_else(image: np.ndarray, label: np.ndarray) -> None:
@@ -237,7 +239,7 @@ def test_stamp_lies_below_everything_else(image: np.ndarray, label: np.ndarray) 
 
 
 def test_no_figure_is_blank(image: np.ndarray, label: np.ndarray) -> None:
-    lab: Any = SimpleNamespace(profile="smoke", dataset="x", seed=0, source="phantom", demonstration=False)
+    lab = Lab("smoke", "x", 0, "cpu", "phantom", False)
     table = pd.DataFrame({"patient": ["a", "b", "c"], "m": ["T1"] * 3, "dice": [0.1, 0.5, 0.9]})
     drawn = [
         figures.slice_panels([image], ["x"]),
