@@ -19,7 +19,8 @@ from xmod_lab.evaluate.scored import ensure_scored, scorer_of
 from xmod_lab.evaluate.translation import say_lpips_is_absent
 from xmod_lab.files import write_text
 from xmod_lab.methods import METHODS, Entry
-from xmod_lab.runs import RunSpec, ensure_run
+from xmod_lab.runs import RunSpec, ensure_run, prepared_of
+from xmod_lab.view.explore import TranslationGallery
 
 BARE = {"labelled": [], "unlabelled": ["A", "B"], "classes": {}, "draw": "paired", "one_modality_per_patient": False}
 
@@ -72,3 +73,15 @@ def test_a_task_without_classes_is_scored_without_a_scorer(
     assert rows["s_score"].isna().all() and rows["rmse_untranslated"].notna().all() and len(rows) == 2 * len(own)
     text = (tmp_path / "translation-lesson.md").read_text()
     assert "RMSE A" in text and "Table 1" not in text and "FD[random encoder] A" in text
+
+
+def test_the_gallery_of_a_task_without_classes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "only", Entry(Only, {}, "a test", "a test", ("bare", "both")))
+    run = ensure_run(RunSpec("only", "bare", "both"), progress=False)
+    gallery = TranslationGallery({"only": run.method().eval()}, prepared_of(run.spec))
+    body = gallery.cases["A"][0].slices.foreground.sum((1, 2))
+    assert gallery.first_slice("A") == int(body.argmax()), "where most of the body is"
+    with pytest.raises(LabError, match="no classes, so no target area"):
+        gallery.figure("A", view="target area")
+    views = next(one for one in gallery.widget().children if getattr(one, "description", "") == "show")
+    assert views.options == ("image", "difference")
