@@ -85,3 +85,16 @@ def test_the_gallery_of_a_task_without_classes(home: Path, monkeypatch: pytest.M
         gallery.figure("A", view="target area")
     views = next(one for one in gallery.widget().children if getattr(one, "description", "") == "show")
     assert views.options == ("image", "difference")
+
+
+def test_a_one_way_translator_is_compared_with_real_images_of_its_target(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneWay(Only):
+        translations = (("A", "B"),)
+
+    monkeypatch.setitem(METHODS, "one_way", Entry(OneWay, {}, "a test", "a test", ("bare", "both")))
+    found = ensure_scored(ensure_run(RunSpec("one_way", "bare", "both"), progress=False), progress=False)
+    distances = found.distances()
+    assert set(distances["target"]) == {"B"} and distances["FD[random encoder]"].min() > 0
+    assert set(found.errors()["source"]) == {"A"}

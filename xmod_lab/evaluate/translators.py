@@ -144,7 +144,8 @@ def score_translator(
     errors: list[dict[str, Any]] = []
     dices: list[dict[str, Any]] = []
     features: Features = {e.name: {} for e in extractors}
-    for source in dict.fromkeys(name for pair in pairs for name in pair):  # real images of what is a target alone, too
+    seen = dict.fromkeys(name for pair in pairs for name in pair)  # targets, too: their real images are compared with
+    for source in (name for name in seen if name in prepared.task.tested):
         for case in test_volumes(prepared, source):
             shown = {(name, t): translated(method, case, t) for s, t in pairs if s == source}
             shown |= {(UNTRANSLATED, t): case.slices.image for s, t in pairs if s == source}
