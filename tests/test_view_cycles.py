@@ -92,7 +92,7 @@ def test_cycle_curves_divide_by_the_weight(needed: float | None) -> None:
     assert left.lines[0].get_ydata() == pytest.approx([0.4, 0.2])
     assert left.lines[1].get_ydata() == pytest.approx([1, 0.5])
     assert len(middle.lines) == 2 + (needed is not None) and len(right.lines) == 5
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    names = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert names == ["one", "two"] + (["from image to truth"] if needed else [])
 
 
@@ -103,7 +103,7 @@ def test_paired_curves_divide_by_the_weight() -> None:
     assert [line.get_ydata()[0] for line in left.lines] == pytest.approx([0.4, 0.8])
     assert [line.get_linestyle() for line in right.lines] == ["-", "--"] * 2 + ["-"]
     assert right.lines[-1].get_ydata()[0] == pytest.approx(math.log(2))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
+    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == ["one", "two"]
 
 
 def test_mixtures_have_an_axis_a_kind() -> None:

@@ -31,7 +31,7 @@ def cycle_curves(
     """
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(12.4, 3.4), layout="constrained")
     for name, colour in colours_of(list(logs)).items():
         log = logs[name].dropna(subset=["reconstruction"])
         drawn = [(0, log["reconstruction"] / weights[name], "-"), (1, log["change"], "-"), (2, log["critic"], "-"),
@@ -46,7 +46,7 @@ def cycle_curves(
     for axis, what in zip(axes, named, strict=True):
         axis.set(xlabel="step", ylabel=what, ylim=(0, None))
     handles, labels = axes[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    axes[-1].legend(handles, labels, **BESIDE)
     if title:
         figure.suptitle(title)
     return figure
@@ -60,7 +60,7 @@ def paired_curves(logs: Mapping[str, pd.DataFrame], weights: Mapping[str, float]
     """
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(10.2, 3.4), layout="constrained")
     for name, colour in colours_of(list(logs)).items():
         log = logs[name].dropna(subset=["pair"])
         for axis, values, style in (
@@ -74,7 +74,7 @@ def paired_curves(logs: Mapping[str, pd.DataFrame], weights: Mapping[str, float]
     for axis, what in zip(axes, ("pairs: mean |difference|", "critic (line), generator (dashes)"), strict=True):
         axis.set(xlabel="step", ylabel=what, ylim=(0, None))
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    axes[-1].legend(handles, labels, **BESIDE)
     if title:
         figure.suptitle(title)
     return figure
