@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 
 from xmod_lab.data import manifest, registered
@@ -100,3 +102,10 @@ def true_motion(data: Dataset, patient: str) -> Rigid:
     found = registered.known_motion(as_phantom(data), patient, "MR", "CT")
     assert found is not None
     return found
+
+
+def pairs_at_home(home: Path) -> Iterator[Dataset]:
+    """`make_pairs` in `home`, which is the lab's while a fixture yields from this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XMOD_HOME", str(home))
+        yield make_pairs(home)

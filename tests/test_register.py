@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.registering import as_phantom, both, make_pairs, true_motion
+from tests.registering import as_phantom, both, pairs_at_home, true_motion
 from xmod_lab.data.manifest import Dataset
 from xmod_lab.data.register import body_points, register, registration_error, rigid_of
 from xmod_lab.data.registered import known_motion, registered
@@ -21,10 +21,7 @@ from xmod_lab.rng import numpy_rng
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XMOD_HOME", str(home))
-        yield make_pairs(home)
+    yield from pairs_at_home(tmp_path_factory.mktemp("home"))
 
 
 # --- motions

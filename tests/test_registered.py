@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from tests.registering import SHIFT, TURNS, as_phantom, make_pairs, parsed, true_motion, write_pair
+from tests.registering import SHIFT, TURNS, as_phantom, pairs_at_home, parsed, true_motion, write_pair
 from xmod_lab.data import phantoms, slicing
 from xmod_lab.data import registered as kept
 from xmod_lab.data.batches import BatchSource
@@ -34,10 +34,7 @@ from xmod_lab.evaluate.translators import true_slices, true_volume
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XMOD_HOME", str(home))
-        yield make_pairs(home)
+    yield from pairs_at_home(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")

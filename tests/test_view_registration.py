@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from tests.registering import FIXED, affine_of, both, make_pairs, parsed
+from tests.registering import FIXED, affine_of, both, pairs_at_home, parsed
 from xmod_lab.data.manifest import Dataset
 from xmod_lab.data.places import places, seen_at
 from xmod_lab.data.registered import registered
@@ -22,10 +22,7 @@ pytestmark = pytest.mark.usefixtures("figure_style")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XMOD_HOME", str(home))
-        yield make_pairs(home)
+    yield from pairs_at_home(tmp_path_factory.mktemp("home"))
 
 
 def test_a_checkerboard_takes_turns() -> None:

@@ -182,9 +182,8 @@ SASAN_REAL = [
 ]
 HEADS = ("head_ct_mr", "registered")
 PAIRED = [
-    Claim("S4", "sasan", "pix2pix", "MR", metric, round(ours - SASAN_PAIRED[metric]["pix2pix"], 2), *HEADS)
-    for metric in ("psnr", "mae")
-    if (ours := SASAN_PAIRED[metric]["sasan"])
+    Claim("S4", "sasan", "pix2pix", "MR", metric, round(found["sasan"] - found["pix2pix"], 2), *HEADS)
+    for metric, found in ((name, SASAN_PAIRED[name]) for name in ("psnr", "mae"))
 ]
 SAYS = {
     "U1": "UAGAN above Joint in Dice, not on T1Gd",

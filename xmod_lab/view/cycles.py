@@ -3,7 +3,7 @@ of norms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HALF = 0.25
 """least squares of a critic that says one half of everything, and of the generator against it"""
+RIVALS = "critic (line), generator (dashes)"
 
 
 def cycle_curves(
@@ -29,26 +30,12 @@ def cycle_curves(
     weights: of `reconstruction`, which is divided by it. needed: how far the images lie from their truth, where that
     is known; drawn beside the change.
     """
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(12.4, 3.4), layout="constrained")
-    for name, colour in colours_of(list(logs)).items():
-        log = logs[name].dropna(subset=["reconstruction"])
-        drawn = [(0, log["reconstruction"] / weights[name], "-"), (1, log["change"], "-"), (2, log["critic"], "-"),
-                 (2, log["adversarial"], "--")]  # fmt: skip
-        for place, values, style in drawn:
-            smooth = values.rolling(max(1, len(log) // 20), min_periods=1).mean()
-            axes[place].plot(log["step"], smooth, style, color=colour, label=name)
+    named = ("there and back: mean |difference|", "mean |change| by translation", RIVALS)
+    figure = _curves(logs, "reconstruction", weights, named, HALF, title)
     if needed is not None:
-        axes[1].axhline(needed, color="0.2", linestyle=":", label="from image to truth")
-    axes[2].axhline(HALF, color="0.6", linewidth=1.0)
-    named = ("there and back: mean |difference|", "mean |change| by translation", "critic (line), generator (dashes)")
-    for axis, what in zip(axes, named, strict=True):
-        axis.set(xlabel="step", ylabel=what, ylim=(0, None))
-    handles, labels = axes[1].get_legend_handles_labels()
-    axes[-1].legend(handles, labels, **BESIDE)
-    if title:
-        figure.suptitle(title)
+        middle = figure.axes[1]
+        middle.axhline(needed, color="0.2", linestyle=":", label="from image to truth")
+        figure.axes[-1].legend(*middle.get_legend_handles_labels(), **BESIDE)
     return figure
 
 
@@ -58,23 +45,32 @@ def paired_curves(logs: Mapping[str, pd.DataFrame], weights: Mapping[str, float]
     logs: step logs of the systems by name, with the columns step, pair, critic and adversarial; weights: of `pair`,
     which is divided by it.
     """
+    return _curves(logs, "pair", weights, ("pairs: mean |difference|", RIVALS), float(np.log(2)), title)
+
+
+def _curves(
+    logs: Mapping[str, pd.DataFrame],
+    term: str,
+    weights: Mapping[str, float],
+    named: Sequence[str],
+    half: float,
+    title: str,
+) -> Figure:
+    """An axis of `term`, one of the change where three are `named`, and one of critic and generator with a line at what
+    they have when the critic says one half of everything."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(10.2, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, len(named), figsize=(4.1 * len(named), 3.4), layout="constrained")
     for name, colour in colours_of(list(logs)).items():
-        log = logs[name].dropna(subset=["pair"])
-        for axis, values, style in (
-            (axes[0], log["pair"] / weights[name], "-"),
-            (axes[1], log["critic"], "-"),
-            (axes[1], log["adversarial"], "--"),
-        ):
+        log = logs[name].dropna(subset=[term])
+        drawn = [(0, log[term] / weights[name], "-"), (-1, log["critic"], "-"), (-1, log["adversarial"], "--")]
+        for place, values, style in [*drawn, *([(1, log["change"], "-")] if len(named) > 2 else [])]:
             smooth = values.rolling(max(1, len(log) // 20), min_periods=1).mean()
-            axis.plot(log["step"], smooth, style, color=colour, label=name)
-    axes[1].axhline(np.log(2), color="0.6", linewidth=1.0)
-    for axis, what in zip(axes, ("pairs: mean |difference|", "critic (line), generator (dashes)"), strict=True):
+            axes[place].plot(log["step"], smooth, style, color=colour, label=name)
+    axes[-1].axhline(half, color="0.6", linewidth=1.0)
+    for axis, what in zip(axes, named, strict=True):
         axis.set(xlabel="step", ylabel=what, ylim=(0, None))
-    handles, labels = axes[0].get_legend_handles_labels()
-    axes[-1].legend(handles, labels, **BESIDE)
+    axes[-1].legend(*axes[0].get_legend_handles_labels(), **BESIDE)
     if title:
         figure.suptitle(title)
     return figure
