@@ -91,6 +91,7 @@ def test_cycle_curves_divide_by_the_weight(needed: float | None) -> None:
     left, middle, right = figure.axes
     assert left.lines[0].get_ydata() == pytest.approx([0.4, 0.2])
     assert left.lines[1].get_ydata() == pytest.approx([1, 0.5])
+    assert all(middle.get_ylim()[1] >= max(line.get_ydata()) for line in middle.lines), "every line is inside"
     assert len(middle.lines) == 2 + (needed is not None) and len(right.lines) == 5
     names = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert names == ["one", "two"] + (["from image to truth"] if needed else [])

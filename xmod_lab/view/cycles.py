@@ -35,6 +35,8 @@ def cycle_curves(
     if needed is not None:
         middle = figure.axes[1]
         middle.axhline(needed, color="0.2", linestyle=":", label="from image to truth")
+        middle.autoscale(axis="y")
+        middle.set_ylim(0, None)
         figure.axes[-1].legend(*middle.get_legend_handles_labels(), **BESIDE)
     return figure
 
