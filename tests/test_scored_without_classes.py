@@ -13,7 +13,7 @@ from tests.tiny import make_tiny, tiny_manifest
 from xmod_lab import profiles
 from xmod_lab.bench import page, patients, tables
 from xmod_lab.bench.health import problems
-from xmod_lab.bench.translators import FLOOR, errors_table, translation_table
+from xmod_lab.bench.translators import FLOOR, error_table, errors_table, translation_table
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.scored import ensure_scored, scorer_of
 from xmod_lab.evaluate.translation import say_lpips_is_absent
@@ -98,3 +98,14 @@ def test_a_one_way_translator_is_compared_with_real_images_of_its_target(
     distances = found.distances()
     assert set(distances["target"]) == {"B"} and distances["FD[random encoder]"].min() > 0
     assert set(found.errors()["source"]) == {"A"}
+
+
+def test_no_mean_over_targets_for_one_who_has_some_of_them() -> None:
+    rows = [
+        {"system": name, "target": target, "fold": 0, "patient": "p", "mae": mae}
+        for name, target, mae in (("both", "A", 0.1), ("both", "B", 0.3), ("one", "A", 0.1))
+    ]
+    found = error_table(pd.DataFrame(rows)).set_index("system")["MAE mean"]
+    assert found["both"] == "0.200" and pd.isna(found["one"])
+    alone = error_table(pd.DataFrame(rows[2:])).set_index("system")["MAE mean"]
+    assert alone["one"] == "0.100", "of all targets there are"

@@ -92,7 +92,8 @@ def score_table(dices: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
             _fill(cells, floor.reset_index(), f"{column} floor", column, _short, ("fold",))
             kernel = column.replace("FD[", "KD[")
             for name, rows in distances.groupby("system", sort=False):
-                cells[str(name)][f"{kernel} {MEAN}"] = _short(rows[kernel].mean())
+                if f"{column} {MEAN}" in cells[str(name)]:
+                    cells[str(name)][f"{kernel} {MEAN}"] = _short(rows[kernel].mean())
                 cells[str(name)]["N"] = f"{rows['n_real'].mean():.0f}"
     if len(dices):
         _fill(cells, by_patient(dices, ["dice"]), "dice", "S-score", lambda v: f"{100 * v:.1f}", ("fold", "patient"))
@@ -208,15 +209,18 @@ def _fill(
     unit: tuple[str, ...],
 ) -> None:
     """Cells ``<shown> <target>`` and ``<shown> mean`` of each system: mean ± sd over `unit`, the columns that name what
-    is replicated. The mean column is the mean of the targets' means; its sd that of the units' own means."""
+    is replicated. The mean column is the mean of the targets' means; its sd that of the units' own means. A system that
+    translates to some of the targets alone has none: it would be of an easier or harder one than its neighbours'."""
+    targets = rows["target"].nunique()
     for name, own in rows.groupby("system", sort=False):
         means = []
         for target, part in own.groupby("target", sort=True):
             each = part.groupby(list(unit))[value].mean().dropna()
             means.append(float(each.mean()))
             cells.setdefault(str(name), {})[f"{shown} {target}"] = _cell(means[-1], each, form)
-        units = own.groupby(list(unit))[value].mean().dropna()
-        cells[str(name)][f"{shown} {MEAN}"] = _cell(sum(means) / len(means), units, form)
+        if len(means) == targets:
+            units = own.groupby(list(unit))[value].mean().dropna()
+            cells[str(name)][f"{shown} {MEAN}"] = _cell(sum(means) / len(means), units, form)
 
 
 def _cell(mean: float, each: pd.Series, form: Callable[[float], str]) -> str:
