@@ -15,7 +15,7 @@ from xmod_lab.bench.patients import METRICS, PLAIN, RUN, TRANSLATED, by_patient,
 from xmod_lab.bench.published import MEAN, TARGAN, TARGAN_MEANS, targan_difference
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.tables import about_translators
-from xmod_lab.bench.translators import FLOOR
+from xmod_lab.bench.translators import FLOOR, Shown
 from xmod_lab.bench.verdicts import untrained, verdicts
 from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.scored import SCORER
@@ -186,10 +186,12 @@ def test_a_method_that_segments_and_translates_is_judged_as_what_the_claim_takes
 
 def test_a_dagger_is_of_what_the_table_takes_a_system_for() -> None:
     sick = {"abdomen/liver/csgan/CT": "", "abdomen/liver/remic/to CT": "", "abdomen/liver/targan": "ill"}
-    marks = {one: [page._marked(f"abdomen/liver/{one}", sick, way) for way in (True, False)]
+    tables = [Shown("", pd.DataFrame(), way) for way in (True, False)]
+    tables.append(Shown("", pd.DataFrame(), modality="MR"))
+    marks = {one: [page._marked(f"abdomen/liver/{one}", sick, table) for table in tables]
              for one in ("csgan", "remic", "targan", "targan (C)")}
-    assert marks == {"csgan": ["csgan", "csgan †"], "remic": ["remic †", "remic"], "targan": ["targan †"] * 2,
-                     "targan (C)": ["targan (C)"] * 2}
+    assert marks == {"csgan": ["csgan", "csgan †", "csgan"], "remic": ["remic †", "remic", "remic"],
+                     "targan": ["targan †"] * 3, "targan (C)": ["targan (C)"] * 3}
 
 
 def test_two_folds_segment_six_patients_of_a_modality() -> None:

@@ -60,11 +60,13 @@ def adapted_tables(part: pd.DataFrame) -> list[Shown]:
         for home in task.labelled if task.unlabelled else ():  # the bound on the other side: no change of modality
             own = part[(part["modality"] == home) & (part["system"] == "source_only")]
             rows = pd.concat([rows, own.assign(system=f"source_only on {home}")])
-        rows = pd.concat([rows, rows.assign(structure="mean")])  # over structures, of each patient
+        if rows["structure"].nunique() > 1:
+            rows = pd.concat([rows, rows.assign(structure="mean")])  # over structures, of each patient
         rows = rows.sort_values("system", key=lambda names: names.map(_place), kind="stable")
-        metrics = tuple(m for m in ("dice", "assd_pooled", "assd_cap50", "missing") if m in rows)
+        metrics = tuple(m for m in METRICS if m in rows)
         title = f"{modality}: Dice in %, ASSD with the volume's diagonal, and with 50, where a structure is missing"
-        shown.append(Shown(f"{title}; mean ± sd over patients", paper_table(rows, metrics, columns="structure")))
+        table = paper_table(rows, metrics, columns="structure")
+        shown.append(Shown(f"{title}; mean ± sd over patients", table, modality=modality))
     return [*shown, *recorded_errors(part[part["s_score"].notna()])]
 
 

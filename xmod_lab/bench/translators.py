@@ -35,6 +35,8 @@ class Shown(NamedTuple):
     table: pd.DataFrame
     translators: bool = False
     """whether its systems are there as translators: one that segments as well may have learned one of the two"""
+    modality: str = ""
+    """the one modality that all its numbers are of; empty if they are of several"""
 
 
 def rows_of(scored: Sequence[Scored], table: str) -> pd.DataFrame:
@@ -209,8 +211,8 @@ def _fill(
     unit: tuple[str, ...],
 ) -> None:
     """Cells ``<shown> <target>`` and ``<shown> mean`` of each system: mean ± sd over `unit`, the columns that name what
-    is replicated. The mean column is the mean of the targets' means; its sd that of the units' own means. A system that
-    translates to some of the targets alone has none: it would be of an easier or harder one than its neighbours'."""
+    is replicated. The mean column is the mean of the targets' means; its sd that of the units' own means. It is there
+    where there are several, for those who have them all: of one it would be an easier or harder one than others'."""
     targets = rows["target"].nunique()
     for name, own in rows.groupby("system", sort=False):
         means = []
@@ -218,7 +220,7 @@ def _fill(
             each = part.groupby(list(unit))[value].mean().dropna()
             means.append(float(each.mean()))
             cells.setdefault(str(name), {})[f"{shown} {target}"] = _cell(means[-1], each, form)
-        if len(means) == targets:
+        if len(means) == targets > 1:
             units = own.groupby(list(unit))[value].mean().dropna()
             cells[str(name)][f"{shown} {MEAN}"] = _cell(sum(means) / len(means), units, form)
 
