@@ -73,23 +73,42 @@ def ensure_runs(specs: Mapping[str, RunSpec], jobs: int | None = None, device: s
     """
     import multiprocessing
 
-    import torch
     from tqdm import tqdm
 
     if jobs is None:
+        import torch
+
         jobs = 1 if torch.cuda.is_available() and device != "cpu" else os.cpu_count() or 1
     todo = [spec for spec in specs.values() if not Run(spec, spec.folder).complete]
     threads = int(share_of_threads(jobs)["OMP_NUM_THREADS"])
     if todo:
         # spawned, not forked: a notebook's kernel has threads, and PyTorch may hold a lock
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(jobs, len(todo)), spawn, torch.set_num_threads, (threads,)) as pool:
+        with ProcessPoolExecutor(min(jobs, len(todo)), spawn, _begin, (threads,)) as pool:
             begun = {pool.submit(_train, spec, device): spec for spec in todo}
             for done in tqdm(as_completed(begun), desc="runs", total=len(todo), unit="run"):
                 if problem := done.exception() or done.result():
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise LabError(f"{begun[done]} failed: {problem}")
     return {name: ensure_run(spec, device=device, progress=False) for name, spec in specs.items()}
+
+
+def _begin(threads: int) -> None:
+    """Of each worker: its share of the threads, and an end when its parent ends: a notebook's kernel that is killed
+    cannot stop them, and they would train on."""
+    import multiprocessing
+
+    import torch
+
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _train(spec: RunSpec, device: str) -> str:
