@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from xmod_lab.errors import LabError
-from xmod_lab.maps import Map, record, replace
+from xmod_lab.maps import Map, class_entropy, record, replace
 from xmod_lab.models.unet import UNet
 
 
@@ -50,3 +50,9 @@ def test_a_pattern_without_match_lists_the_taps() -> None:
 def test_a_map_of_the_wrong_rank_is_refused(kind: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(LabError, match=f"a {kind} map has"):
         Map(kind, torch.zeros(shape), "T1", "somewhere")  # type: ignore[arg-type]
+
+
+def test_entropy_of_one_class_even_classes_and_the_hand() -> None:
+    logits = torch.tensor([[0.0, 0.0, 0.0], [100.0, 0.0, 0.0], [0.0, 0.0, -1e4]]).T[None, :, :, None]
+    expected = torch.tensor([1.0, 0.0, torch.log(torch.tensor(2.0)) / torch.log(torch.tensor(3.0))])
+    assert torch.allclose(class_entropy(logits)[0, :, 0], expected)

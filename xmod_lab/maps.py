@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -48,6 +49,15 @@ def over_image(values: Tensor, image: Tensor) -> Tensor:
 def difference(a: Tensor, b: Tensor) -> Tensor:
     """|a - b| of two image batches (b, k, h, w), mean over channels: (b, h, w), in [0, 2] for images in [-1, 1]."""
     return (a.float() - b.float()).abs().mean(1)
+
+
+def class_entropy(logits: Tensor) -> Tensor:
+    r"""How undecided a segmenter is, :math:`-\sum_k p_k \ln p_k / \ln c` of logits (b, c, h, w): (b, h, w), in [0, 1].
+
+    0 where one class has all, 1 where all c have the same.
+    """
+    log_p = logits.float().log_softmax(1)
+    return (-(log_p.exp() * log_p).sum(1) / math.log(logits.shape[1])).clamp(0, 1)
 
 
 def _matching(model: nn.Module, pattern: str) -> dict[str, nn.Module]:

@@ -91,6 +91,18 @@ def adam(
     return torch.optim.Adam(parameters, rate, betas, weight_decay=decay, fused=True)
 
 
+def sgd(
+    parameters: Iterable[nn.Parameter], rate: float, momentum: float = 0.9, decay: float = 0.0
+) -> torch.optim.SGD:
+    """Stochastic gradient descent with momentum, in its fused form."""
+    return torch.optim.SGD(parameters, rate, momentum, weight_decay=decay, fused=True)
+
+
+def polynomial(progress: float) -> float:
+    """Factor on the learning rate: (1 - progress)^0.9 (DeepLab, AdaptSegNet, BiGL), a hundredth at the least."""
+    return max(1.0 - progress, 0.006) ** 0.9
+
+
 RAMP = 0.6
 """part of training after which UAGAN's learning rate falls and its shape term is whole: 60 of 100 epochs"""
 
@@ -195,6 +207,17 @@ def exactly_two(known: tuple[str, ...], method: str) -> None:
     """Raise LabError unless there is one way there and one back."""
     if len(known) != 2:
         raise LabError(f"{method} is of two modalities: the task has {', '.join(known)}", where=method)
+
+
+def source_and_target(problem: Problem, method: str) -> tuple[str, str]:
+    """The one labelled modality and the one without labels. Raises LabError unless the task has just these two."""
+    if len(problem.labelled) != 1 or len(problem.unlabelled) != 1:
+        raise LabError(
+            f"{method} adapts from one labelled modality to one without labels: the task labels "
+            f"{', '.join(problem.labelled) or 'none'} and leaves {', '.join(problem.unlabelled) or 'none'}",
+            where=method,
+        )
+    return problem.labelled[0], problem.unlabelled[0]
 
 
 def a_multiple(size: int, of: int, method: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xmod_lab.errors import LabError
 from xmod_lab.losses.segmentation import cross_entropy, dice_cross_entropy
-from xmod_lab.maps import Map
+from xmod_lab.maps import Map, class_entropy
 from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, late, one_of
 from xmod_lab.models.multi_stream import MultiStream
 from xmod_lab.models.unet import LEVELS, UNet
@@ -113,11 +113,11 @@ class UNetBaseline(Method):
         found = {}
         for modality, slices in batch.items():
             known = modality if modality in self.problem.labelled else self.problem.labelled[0]
-            p = self.segment(slices.image, known).float().softmax(1)
-            entropy = -(p * p.clamp_min(1e-12).log()).sum(1) / torch.log(torch.tensor(float(p.shape[1])))
+            logits = self.segment(slices.image, known).float()
             names = ("background", *self.problem.classes)
+            p = logits.softmax(1)
             found[f"probability/{modality}"] = Map("stack", p, modality, "head", (0.0, 1.0), names=names)
-            found[f"entropy/{modality}"] = Map("mask", entropy.clamp(0, 1), modality, "head", (0.0, 1.0))
+            found[f"entropy/{modality}"] = Map("mask", class_entropy(logits), modality, "head", (0.0, 1.0))
         return found
 
 
