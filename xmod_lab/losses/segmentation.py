@@ -64,6 +64,30 @@ def balanced_cross_entropy(
     return each / weight[labels].sum().clamp_min(1e-6)
 
 
+def generalised_dice(
+    logits: Float[Tensor, "b c h w"], labels: Int64[Tensor, "b h w"], literal: bool = False
+) -> Float[Tensor, ""]:
+    r"""One minus the generalised Dice of the batch, all classes weighing alike however large they are; in [0, 1].
+
+    .. math:: 1 - \frac{2\sum_i w_i \sum_n p_{in} y_{in}}{\sum_i w_i \sum_n (p_{in} + y_{in})},
+        \qquad w_i = 1 / \sum_n y_{in}
+
+    Sums run over all pixels of the batch, i over all classes, background too; a class that the batch lacks has weight
+    0, so that a perfect prediction has 0. BiGL, equation 4.
+
+    literal: :math:`1 - \sum_i 2 w_i \sum_n p_{in} y_{in} / \sum_n (p_{in} + y_{in})` as printed, the weight outside the
+    ratio: a Dice of 0.2 and one of 0.9 in every class differ by less than a hundredth then.
+    """
+    p = logits.float().softmax(1)
+    y = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(p.dtype)
+    size = y.sum((0, 2, 3))
+    weight = (size > 0) / size.clamp_min(1)
+    overlap, whole = (p * y).sum((0, 2, 3)), (p + y).sum((0, 2, 3))
+    if literal:
+        return 1 - (2 * weight * overlap / whole.clamp_min(1e-6)).sum()
+    return 1 - 2 * (weight * overlap).sum() / (weight * whole).sum()
+
+
 def hard_dice(prediction: Int64[Tensor, "b h w"], labels: Int64[Tensor, "b h w"], classes: int) -> Float[Tensor, " k"]:
     """Dice of the foreground classes 1..classes-1 over all pixels given, in [0, 1]; NaN where a class is in neither."""
     scores = []
