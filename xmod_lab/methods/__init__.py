@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Method
+from xmod_lab.methods.bigl import BiGL
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
 from xmod_lab.methods.cyclegan import CycleGAN
@@ -75,6 +76,9 @@ METHODS: dict[str, Entry] = {
     ),
     "remic": Entry(ReMIC, {}, "a shared content code and styles, unpaired", "Shen et al., IEEE TMI 2020", ABDOMEN),
     "sasan": Entry(SASAN, {}, "translation normalised by attention", SASAN_PAPER, HEART),
+    "bigl": Entry(
+        BiGL, {}, "four images, outputs, features, attention agree", "He et al., preprint", ("brain_tumour", "t1_to_t2")
+    ),
     "detached": Entry(Detached, {}, "a U-Net taught by translations of another modality", SASAN_PAPER, HEART),
     "enriched": Entry(
         Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021", ABDOMEN
