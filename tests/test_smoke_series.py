@@ -10,6 +10,7 @@ from notebook_tools import series, smoke_home, whole_series
 
 from xmod_lab.series import expected, source
 
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return smoke_home(tmp_path_factory)
