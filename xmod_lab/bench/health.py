@@ -1,12 +1,16 @@
 """Did a run train as it should? Numeric limits on its log; their numbers are older than the recorded runs.
 
 A run that breaks one counts as not trained: no table ranks it and no claim rests on it.
+
+Of tasks that say what tables report (`Task.reported`), a structure that the plain U-Net with labels of a modality
+misses there in every run is `unseen` at that size: that a system misses it, too, is no failure of its training. Its
+Dice of 0 and its distances count as ever. (Enhancing tumour on images without contrast agent.)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab.files import read_json
@@ -33,10 +37,20 @@ RECONSTRUCTED = 0.15
 """mean absolute difference of an image and its way there and back, range [-1, 1], at the end: at most"""
 CHANGED = 0.02
 """mean absolute change by translation to another modality at the end: at least, or it copies its input"""
+WON = 0.01
+"""loss of a critic that segmentation shall deceive, in the second tenth of a stage and again in its last: above, unless
+the target was learned all the same"""
+FLAT = 0.1
+"""Dice of the unlabelled modality, mean over structures: above, where a critic has won"""
+OPENED = 0.01
+"""share of its stage's steps in which a gate lets the segmenter learn: at least"""
 
 
-def problems(run: Run) -> list[str]:
-    """What is wrong with a finished run, one short sentence each; empty if nothing is."""
+def problems(run: Run, unseen: Collection[str] = ()) -> list[str]:
+    """What is wrong with a finished run, one short sentence each; empty if nothing is.
+
+    unseen: "structure in modality" that nobody is asked to find (`unseen`).
+    """
     from xmod_lab.train import read_log
 
     for line in read_log(run.folder):
@@ -53,7 +67,11 @@ def problems(run: Run) -> list[str]:
     if parts and not after <= FALL * before:
         found.append(f"the segmentation loss fell to {after / before:.2f} of its beginning only, not {FALL}")
     missed = _missed(run) if (run.folder / "scores.csv").is_file() else []  # one that only translates has none
-    found += [f"{what} is missed in {share:.0%} of the patients" for what, share in missed if share >= MISSED]
+    found += [
+        f"{what} is missed in {share:.0%} of the patients"
+        for what, share in missed
+        if share >= MISSED and what not in unseen
+    ]
 
     def whole(value: float) -> float:
         """Terms between modalities are logged as their share of the step's loss, divided by the modalities."""
@@ -63,9 +81,63 @@ def problems(run: Run) -> list[str]:
         "affinity": lambda f, _: _least("affinity over segmentation loss", whole(f["affinity"]) / before, FELT),
         "distillation": lambda _, e: _most("divergence", whole(e["distillation"]) / config["weight"], DISTILLED),
         "critic": lambda _, e: _adversarial(e, config, guessing(_modalities(run), config)),
+        "open": lambda *_: _least("share of steps with the gate open", float(numbers["open"].mean()), OPENED),
     }
     found += [text for name, check in terms.items() if name in numbers and (text := check(first, last))]
+    return found + _deaf(run, log)
+
+
+def unseen(runs: Iterable[Run]) -> dict[str, list[str]]:
+    """``dataset/task`` -> "structure in modality" that the plain U-Nets missed in every run, of tasks that say what
+    tables report: `source_only` in the modality with labels, `target_only` in the other one."""
+    from xmod_lab.data.manifest import dataset
+
+    lists: dict[tuple[str, str], list[set[str]]] = {}
+    for run in runs:
+        spec = run.spec
+        if spec.method in ("source_only", "target_only") and dataset(spec.dataset).task(spec.task_name).reported:
+            missed = {what for what, share in _missed(run) if share >= MISSED}
+            lists.setdefault((f"{spec.dataset}/{spec.task_name}", spec.method), []).append(missed)
+    found: dict[str, set[str]] = {}
+    for (place, _), each in lists.items():
+        found.setdefault(place, set()).update(set.intersection(*each))
+    return {place: sorted(what) for place, what in found.items() if what}
+
+
+def _deaf(run: Run, log: pd.DataFrame) -> list[str]:
+    """Critics that won early, in a run that adapts and did not learn the target: what they say is noise, or too faint.
+
+    Of losses that are never negative, which leaves Wasserstein critics out, in stages where something is to deceive
+    them, which leaves out controls that nobody listens to.
+    """
+    target = _target_dice(run)
+    if target is None or target > FLAT:
+        return []
+    found = []
+    for stage, steps in log.groupby("stage", sort=False):
+        numbers = steps.select_dtypes("number").dropna(axis=1, how="all")
+        critics = [c for c in map(str, numbers) if c == "critic" or c.startswith("critic/")]
+        heard = any(str(c).startswith("adversarial") for c in numbers)
+        for name in critics if heard else []:
+            values = numbers[name].dropna()
+            tenth = len(values) // 10
+            early, late = values.iloc[tenth : 2 * tenth], values.tail(tenth)
+            if tenth and values.min() >= 0 and early.mean() < WON and late.mean() < WON:
+                found.append(f"{name} won early in stage {stage}, and Dice of the target is {target:.2f}")
     return found
+
+
+def _target_dice(run: Run) -> float | None:
+    """Mean Dice over patients and structures of the unlabelled modality; None where the run does not segment one."""
+    from xmod_lab.data.manifest import dataset
+
+    task = dataset(run.spec.dataset).task(run.spec.task_name)
+    if not (run.folder / "scores.csv").is_file():
+        return None
+    rows = run.table()
+    own = rows[rows["modality"].isin(task.unlabelled) & (rows["network"] == rows["modality"])]
+    own = own[own["structure"].isin(task.structures)]
+    return float(own["dice"].mean()) if len(own) else None
 
 
 def _tenth(values: pd.Series, first: bool) -> float:
