@@ -133,13 +133,19 @@ def losses(**values: float | list[float]) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("log", "dice", "said"),
     [
-        ({"critic/main": [0.7, 0.001, 0.001, 0.001] * 1, "adversarial/main": 5.0}, 0.02, None),  # it won later
+        ({"critic/main": [0.7, 0.001, 0.001, 0.001], "adversarial/main": 5.0}, 0.02, None),  # it won later
         ({"critic/main": [0.7] + [0.001] * 19, "adversarial/main": 5.0}, 0.02, "critic/main won early in stage adapta"),
         ({"critic": [0.7] + [0.001] * 19, "adversarial": 5.0}, 0.02, "critic won early"),
         ({"critic/main": [0.7] + [0.001] * 19, "adversarial/main": 5.0}, 0.5, None),  # the target was learned
         ({"critic/main": [0.7] + [0.001] * 19}, 0.02, None),  # the control: nobody listens
         ({"critic/main": [0.7] + [0.001] * 9 + [0.3] * 10, "adversarial/main": 5.0}, 0.02, None),  # it did not last
         ({"critic/main": [0.7] + [-0.5] * 19, "adversarial/main": 5.0}, 0.02, None),  # Wasserstein
+        ({"critic/feature": [0.7] + [0.001] * 19, "feature": 5.0}, 0.02, "critic/feature won early"),
+        ({"critic/cyclegan": 0.2, "change/cyclegan": 0.001}, 0.5, "change by translation is 0.001"),
+        ({"critic/cyclegan": 0.2, "reconstruction/cyclegan": 5.0}, 0.5, "reconstruction is 0.5"),
+        ({"critic/cyclegan": 0.2, "reconstruction/cyclegan": 1.0, "change/cyclegan": 0.2}, 0.5, None),
+        ({"gamma/position": 1e-5, "gamma/channel": -1e-4}, 0.5, "weight of attention is 0.0001"),
+        ({"gamma/position": 1e-5, "gamma/channel": -0.1}, 0.5, None),
         ({"open": [0.0] * 40}, 0.5, "share of steps with the gate open is 0"),
         ({"open": [0.0] * 39 + [1.0]}, 0.5, None),
     ],

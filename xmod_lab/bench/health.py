@@ -42,6 +42,8 @@ WON = 0.01
 the target was learned all the same"""
 FLAT = 0.1
 """Dice of the unlabelled modality, mean over structures: above, where a critic has won"""
+USED = 1e-3
+"""weight of an attention block that begins at 0, at the end, the largest one of several: at least"""
 OPENED = 0.01
 """share of its stage's steps in which a gate lets the segmenter learn: at least"""
 
@@ -80,10 +82,13 @@ def problems(run: Run, unseen: Collection[str] = ()) -> list[str]:
     terms: dict[str, Callable[[Any, Any], str]] = {  # each for runs that log its loss
         "affinity": lambda f, _: _least("affinity over segmentation loss", whole(f["affinity"]) / before, FELT),
         "distillation": lambda _, e: _most("divergence", whole(e["distillation"]) / config["weight"], DISTILLED),
-        "critic": lambda _, e: _adversarial(e, config, guessing(_modalities(run), config)),
         "open": lambda *_: _least("share of steps with the gate open", float(numbers["open"].mean()), OPENED),
     }
     found += [text for name, check in terms.items() if name in numbers and (text := check(first, last))]
+    if any(str(name).partition("/")[0] == "critic" for name in numbers):
+        found += _adversarial(last, config, guessing(_modalities(run), config))
+    if gammas := [abs(last[name]) for name in numbers if str(name).startswith("gamma/")]:
+        found += filter(None, [_least("weight of attention", max(gammas), USED)])
     return found + _deaf(run, log)
 
 
@@ -107,8 +112,8 @@ def unseen(runs: Iterable[Run]) -> dict[str, list[str]]:
 def _deaf(run: Run, log: pd.DataFrame) -> list[str]:
     """Critics that won early, in a run that adapts and did not learn the target: what they say is noise, or too faint.
 
-    Of losses that are never negative, which leaves Wasserstein critics out, in stages where something is to deceive
-    them, which leaves out controls that nobody listens to.
+    Of losses that are never negative, which leaves Wasserstein critics out, and of critics that something shall
+    deceive, an adversarial term or one named like them, which leaves out controls that nobody listens to.
     """
     target = _target_dice(run)
     if target is None or target > FLAT:
@@ -117,8 +122,8 @@ def _deaf(run: Run, log: pd.DataFrame) -> list[str]:
     for stage, steps in log.groupby("stage", sort=False):
         numbers = steps.select_dtypes("number").dropna(axis=1, how="all")
         critics = [c for c in map(str, numbers) if c == "critic" or c.startswith("critic/")]
-        heard = any(str(c).startswith("adversarial") for c in numbers)
-        for name in critics if heard else []:
+        spoken = any(str(c).startswith("adversarial") for c in numbers)
+        for name in [c for c in critics if spoken or c.partition("/")[2] in numbers]:
             values = numbers[name].dropna()
             tenth = len(values) // 10
             early, late = values.iloc[tenth : 2 * tenth], values.tail(tenth)
@@ -158,11 +163,12 @@ def guessing(count: int, config: dict[str, Any]) -> float:
     return -count * (p * math.log(p) + (1 - p) * math.log(1 - p))
 
 
-def _adversarial(last: pd.Series, config: dict[str, Any], guess: float) -> str:
+def _adversarial(last: pd.Series, config: dict[str, Any], guess: float) -> list[str]:
     """Limits on what an adversarial method logs; least squares need no penalty, pair models tell no modality.
 
     A critic of the target area alone ("/area") is held to its penalty, and the generator to be believed by it; how well
-    an organ alone tells its modality, and is reconstructed, has no limit.
+    an organ alone tells its modality, and is reconstructed, has no limit. Translators inside a method ("/cyclegan") are
+    held to what they would be alone.
     """
     limits = {
         "critic_penalty": lambda v: _most("critic's gradient penalty", v / config["penalty_weight"], PENALTY),
@@ -172,7 +178,9 @@ def _adversarial(last: pd.Series, config: dict[str, Any], guess: float) -> str:
         "change": lambda v: _least("change by translation", v, CHANGED),
     }
     limits |= {f"{name}/area": limits[name] for name in ("critic_penalty", "modality")}
-    return "; ".join(text for name, check in limits.items() if name in last and (text := check(last[name])))
+    limits |= {f"{name}/cyclegan": limits[name] for name in ("reconstruction", "change")}
+    found = "; ".join(text for name, check in limits.items() if name in last and (text := check(last[name])))
+    return [found] if found else []
 
 
 def _most(what: str, value: float, limit: float) -> str:
