@@ -56,7 +56,7 @@ def rows_of(scores: dict[str, float], modality: str = "T2", place: tuple[str, st
 
 
 def answer(claim: Claim, rows: pd.DataFrame, problems: dict[str, str] | None = None) -> pd.Series:
-    return verdicts([claim], rows, untrained(rows, problems or {}), real=False).iloc[0]
+    return verdicts([claim], rows, untrained(rows, problems or {}), real=claim.dataset == "lgg").iloc[0]
 
 
 def of_claim(claim: Claim, method: float, other: float) -> pd.DataFrame:
@@ -159,7 +159,8 @@ def test_published_tables_agree_with_their_averages() -> None:
 
 
 def test_published_differences() -> None:
-    assert bigl_difference(FEATURE, OUTPUT, "T2") == 5.82 and bigl_difference("bigl", FEATURE, "T2") == 4.31
+    assert bigl_difference(FEATURE, OUTPUT, "T2") == pytest.approx(5.82, abs=0.011)  # of averages, as printed
+    assert bigl_difference("bigl", FEATURE, "T2") == 4.31
     assert bigl_difference("bigl", FEATURE, "T2", "hd95_max", "ET") == 0.90
     assert bigl_difference("bigl", "sifa", "CT", "assd_pooled") == pytest.approx(-0.85, abs=0.006)
     assert bigl_difference("target_only", "bigl", "T2") is None

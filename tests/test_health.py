@@ -155,6 +155,12 @@ def test_health_of_adaptation(tmp_path: Path, log: dict[str, list[float]], dice:
     assert (not found) if said is None else (len(found) == 1 and said in found[0])
 
 
+def test_the_way_back_is_weighed_by_what_the_method_calls_it(tmp_path: Path) -> None:
+    for value, wrong in ((1.0, False), (5.0, True)):
+        log = falling(10, 1, critic=0.2, reconstruction=value)
+        assert bool(health.problems(finished(tmp_path, log, {"cycle_weight": 10.0}))) == wrong
+
+
 def test_what_the_plain_network_misses_is_asked_of_nobody(tmp_path: Path) -> None:
     log = losses(segmentation=[10.0, 1.0])
     plain = [adapted(tmp_path / f"s{i}", log, 0.1, miss, RunSpec("source_only", *SUBREGIONS, seed=i))

@@ -85,9 +85,10 @@ def problems(run: Run, unseen: Collection[str] = ()) -> list[str]:
         "open": lambda *_: _least("share of steps with the gate open", float(numbers["open"].mean()), OPENED),
     }
     found += [text for name, check in terms.items() if name in numbers and (text := check(first, last))]
-    if any(str(name).partition("/")[0] == "critic" for name in numbers):
+    names = [str(name) for name in numbers]
+    if any(name.partition("/")[0] == "critic" for name in names):
         found += _adversarial(last, config, guessing(_modalities(run), config))
-    if gammas := [abs(last[name]) for name in numbers if str(name).startswith("gamma/")]:
+    if gammas := [abs(last[name]) for name in names if name.startswith("gamma/")]:
         found += filter(None, [_least("weight of attention", max(gammas), USED)])
     return found + _deaf(run, log)
 
@@ -170,11 +171,12 @@ def _adversarial(last: pd.Series, config: dict[str, Any], guess: float) -> list[
     an organ alone tells its modality, and is reconstructed, has no limit. Translators inside a method ("/cyclegan") are
     held to what they would be alone.
     """
+    way_back = config.get("reconstruction_weight", config.get("cycle_weight"))  # the second one in SIFA
     limits = {
         "critic_penalty": lambda v: _most("critic's gradient penalty", v / config["penalty_weight"], PENALTY),
         "critic_modality": lambda v: _most("critic's modality entropy over guessing", v / guess, TOLD),
         "modality": lambda v: _most("translations' modality entropy over guessing", v / guess, TAKEN),
-        "reconstruction": lambda v: _most("reconstruction", v / config["reconstruction_weight"], RECONSTRUCTED),
+        "reconstruction": lambda v: _most("reconstruction", v / way_back, RECONSTRUCTED),
         "change": lambda v: _least("change by translation", v, CHANGED),
     }
     limits |= {f"{name}/area": limits[name] for name in ("critic_penalty", "modality")}

@@ -36,7 +36,7 @@ TRANSLATORS = (
 )
 """said on the page of a suite of translators"""
 ADAPTATION = (
-    "Tables and claims are of the structures that a task reports: WT, TC and ET of a tumour, and the mean over them. "
+    "Tables and claims are of the structures that a task reports, of the brain phantom WT, TC and ET, and their mean. "
     "HD95 is the larger one of both directions; where BiGL has ASD stands ASSD. Published numbers are of BraTS 2019 "
     "and MM-WHS, of other patients and larger networks: their differences give a claim's direction, and no more. The "
     f"lower bounds ({', '.join(f'`{name}`' for name in UNADAPTED)}) count as trained if they are so in the modality "

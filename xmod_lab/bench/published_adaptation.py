@@ -6,8 +6,8 @@ STACKED = "target_only (all modalities)"
 """the upper bound that sees every modality as a channel of one image; BiGL's only one on the brain"""
 STRONG = "source_only (augment=strong)"
 ABLATIONS = {
-    "bigl": ("output", "output+feature", "weight 0.02", "weight 0.5", "plain U-Net"),
-    "adaptsegnet": ("single level", "single level, least squares", "zero weight"),
+    "bigl": ("output", "feature", "weight 0.02", "weight 0.5", "plain"),
+    "adaptsegnet": ("single level", "single level, least squares", "no gradient"),
     "cyclegan_seg": ("target to source",),
 }
 """of those that claims and tables know, by method; the tables below and claims call them by these names"""
