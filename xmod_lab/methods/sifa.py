@@ -247,8 +247,8 @@ class SIFA(Method):
         if source == target:
             return image
         if source == self.source:
-            return self.generator(image)  # type: ignore[no-any-return]
-        return self.decoder(self.encode(image, (len(image), 0))[0], image)  # type: ignore[no-any-return]
+            return self.generator(image)
+        return self.decoder(self.encode(image, (len(image), 0))[0], image)
 
     def segment(self, image: Tensor, modality: str) -> Tensor:
         """(b, k, h, w) -> logits (b, c, h, w) of the final level; source images are translated first."""

@@ -31,7 +31,7 @@ def maps_of(method: SIFA, batch: Batch) -> dict[str, Map]:
     """
     found: dict[str, Map] = {}
     translators = {method.source: "generator", method.target: "decoder"}
-    critics = {method.source: method.source_critic, method.target: method.target_critic}
+    critics = {method.source: "source_critic", method.target: "target_critic"}
     names = ("background", *method.problem.classes)
     for m, other in [(s, t) for s, t in method.translations if s in batch]:
         x, layer = batch[m].image, translators[m]
@@ -48,8 +48,8 @@ def maps_of(method: SIFA, batch: Batch) -> dict[str, Map]:
         keep(f"residual/{other}", difference(made, x), layer, (0.0, 2.0))
         keep(f"cycle_residual/{other}", difference(back, x), layer, (0.0, 2.0))
         for name, image, judge in (("real", x, m), (other, made, other)):
-            scores = over_image(critics[judge](image), x)
-            keep(f"critic/{name}", scores[:, 0], f"critics.{judge}", None)
+            scores = over_image(method.get_submodule(critics[judge])(image), x)
+            keep(f"critic/{name}", scores[:, 0], critics[judge], None)
         decoded = back if m == method.source else made
         scores = over_image(method.source_critic(decoded), x)
         if scores.shape[1] > 1:
