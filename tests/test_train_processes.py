@@ -43,7 +43,8 @@ def test_killed_at_20_random_steps_the_weights_are_bit_identical(tmp_path: Path)
     assert all(torch.equal(whole_weights[k], cut_weights[k]) for k in whole_weights), f"killed at {steps}"
 
 
-KILLED = ("uagan", "csa", "targan", "stargan", "csgan", "remic", "enriched", "cyclegan", "ugatit", "sasan", "detached")
+KILLED = ("uagan", "csa", "targan", "stargan", "csgan", "remic", "enriched", "cyclegan", "ugatit", "sasan", "detached",
+          "sifa")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*KILLED, *PAIRED])
@@ -106,13 +107,14 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
 
 
 def test_two_processes_agree_on_adversarial_training_and_on_running_statistics(tmp_path: Path) -> None:
-    """UAGAN, TarGAN: two optimisers and second derivatives. CSA: each normalises its own slices, all end with one."""
+    """UAGAN, TarGAN: two optimisers and second derivatives. CSA, SIFA: each normalises its own slices, all end with one
+    set of statistics; SIFA's pools are each process's own."""
     make_tiny(tmp_path / "home", **TASK)
-    more = ("--report", "--method", "uagan", "csa", "targan", "--steps", "8")
+    more = ("--report", "--method", "uagan", "csa", "targan", "sifa", "--steps", "8")
     group = start(tmp_path / "run", tmp_path / "home", *more, launcher=torchrun(free_port()))
     output = group.communicate(timeout=240)[0]
     assert group.returncode == 0, output
-    for name, running in ((".", False), ("csa", True), ("targan", False)):
+    for name, running in ((".", False), ("csa", True), ("targan", False), ("sifa", True)):
         folder = tmp_path / "run" / name
         reports = [json.loads((folder / f"report{rank}.json").read_text()) for rank in (0, 1)]
         assert reports[0]["weights"] == reports[1]["weights"]
