@@ -20,32 +20,24 @@ READS = {"detached": ("sasan", "unet_individual")}
 PAIRED = ("pix2pix", "mrgan", "dc2anet")
 """methods that learn from registered pairs, and the fields of a task that has them"""
 PAIRED_TASK: dict[str, Any] = {"draw": "paired", "one_modality_per_patient": False}
-ADAPTING = ("bigl",)
-"""methods that adapt from the first modality, which has labels, to the second, and the fields of their task"""
-ADAPTING_TASK: dict[str, Any] = {"one_modality_per_patient": False}
+ADAPTING = ("sifa", "sifa_v1", "bigl")
+"""methods that want one labelled modality, the first, and one without labels"""
 JOINT = Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32)
 
 
-def task_of(name: str, modalities: tuple[str, ...] = ("A", "B")) -> dict[str, Any]:
-    """Fields of the tiny task that the method learns from: all modalities labelled, unless it adapts."""
-    if name in ADAPTING:
-        return {"labelled": [modalities[0]], "unlabelled": list(modalities[1:])} | ADAPTING_TASK
-    return {"labelled": list(modalities), "unlabelled": []} | (PAIRED_TASK if name in PAIRED else {})
-
-
-def problem_of(name: str, modalities: tuple[str, ...] = ("A", "B"), size: int = 32) -> Problem:
-    """The same as a method sees it."""
-    labelled = modalities[:1] if name in ADAPTING else modalities
-    unlabelled = modalities[len(labelled) :]
+def problem_of(name: str, modalities: str = "AB", size: int = 32, **fields: Any) -> Problem:
+    """Slices of the modalities; all are labelled, or the first alone for those that adapt."""
+    labelled, names = modalities[:1] if name in ADAPTING else modalities, tuple(modalities)
+    unlabelled = tuple(m for m in names if m not in labelled)
     return dataclasses.replace(
-        JOINT, modalities=modalities, tested=modalities, labelled=labelled, unlabelled=unlabelled, size=size
+        JOINT, modalities=names, tested=names, labelled=tuple(labelled), unlabelled=unlabelled, size=size, **fields
     )
 
 
 def built(name: str, modalities: str = "AB", size: int = 32, **config: Any) -> Any:
     """A method of METHODS at width 8 (4 for U-Nets), always the same weights; `config` overrides its entry."""
     entry = METHODS[name]
-    problem = problem_of(name, tuple(modalities), size)
+    problem = problem_of(name, modalities, size)
     config = ALONE.get(name, {}) | config
     torch.manual_seed(0)
     width = 8 if "sharing" in entry.cls.Config.__dataclass_fields__ else 4

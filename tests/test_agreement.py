@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.joint import a_batch, built, task_of
+from tests.joint import a_batch, built
 from tests.tiny import make_tiny
 from xmod_lab.data.prepare import prepare
 from xmod_lab.errors import LabError
@@ -101,7 +101,7 @@ def test_what_cannot_be_compared_is_named() -> None:
 
 def test_the_table_of_test_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XMOD_HOME", str(tmp_path))
-    prepared = prepare(make_tiny(tmp_path, ("A", "B"), 12, **task_of("bigl")), None, 32)
+    prepared = prepare(make_tiny(tmp_path, ("A", "B"), 12), None, 32)
     table = agreement_table({"one": built("bigl").eval(), "two": built("bigl").eval()}, prepared, slices=2)
     assert len(table) == 2 * 2 * 2 * 2 and set(table["system"]) == {"one", "two"}
     assert set(table["with"]) == set(WITH) and set(table["modality"]) == {"A", "B"}

@@ -18,6 +18,8 @@ from xmod_lab.methods.mrgan import MRGAN
 from xmod_lab.methods.pix2pix import Pix2Pix
 from xmod_lab.methods.remic import ReMIC
 from xmod_lab.methods.sasan import SASAN
+from xmod_lab.methods.sifa import SIFA
+from xmod_lab.methods.sifa_config import V1
 from xmod_lab.methods.stargan import StarGAN
 from xmod_lab.methods.targan import TarGAN
 from xmod_lab.methods.uagan import UAGAN
@@ -45,6 +47,7 @@ JOINT_BRAIN = ("brain_tumour", "uagan")
 HEART = ("whole_heart", "sasan_mr_to_ct")
 ABDOMEN = ("abdomen", "liver")
 HEAD = ("head_ct_mr", "registered")
+MR_TO_CT = ("whole_heart", "mr_to_ct")
 
 METHODS: dict[str, Entry] = {
     "unet_individual": Entry(
@@ -85,6 +88,10 @@ METHODS: dict[str, Entry] = {
     ),
     "cyclegan": Entry(CycleGAN, {}, "two translators, each the other's way back", "Zhu et al., ICCV 2017", HEART),
     "ugatit": Entry(UGATIT, {}, "CycleGAN that attends by class activation", "Kim et al., ICLR 2020", HEART),
+    "sifa": Entry(
+        SIFA, {}, "one encoder to segment and to translate back", "Chen et al., IEEE TMI 2020", MR_TO_CT
+    ),
+    "sifa_v1": Entry(SIFA, V1, "SIFA's first version: masks of one level", "Chen et al., AAAI 2019", MR_TO_CT),
     "pix2pix": Entry(Pix2Pix, {}, "a U-Net and a critic of pairs, one way", "Isola et al., CVPR 2017", HEAD),
     "mrgan": Entry(MRGAN, {}, "paired translation both ways, with a cycle", "Jin et al., Sensors 2019", HEAD),
     "dc2anet": Entry(
