@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests import train_worker
-from tests.joint import PAIRED
+from tests.joint import ADAPTING, PAIRED
 from tests.tiny import make_tiny
 from xmod_lab.train import read_log
 
@@ -46,11 +46,11 @@ def test_killed_at_20_random_steps_the_weights_are_bit_identical(tmp_path: Path)
 KILLED = ("uagan", "csa", "targan", "stargan", "csgan", "remic", "enriched", "cyclegan", "ugatit", "sasan", "detached")
 
 
-@pytest.mark.parametrize("name", [*KILLED, *PAIRED])
+@pytest.mark.parametrize("name", [*KILLED, *PAIRED, *ADAPTING])
 def test_killed_methods_end_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """SIGKILL in the first, a middle and the last of CSGAN's stages, at the same steps of methods with two optimisers,
-    with running statistics a modality, averaged weights, a running style, another method's derived images, pools of
-    earlier translations, and weights that keep a singular vector."""
+    """SIGKILL in the first, a middle and the last of CSGAN's and CyCADA's stages, at the same steps of methods with two
+    optimisers, with running statistics a modality, averaged weights, a running style, another method's derived images,
+    pools of earlier translations, and weights that keep a singular vector."""
     make_tiny(tmp_path / "home", **TASK)
     drawn = random.Random(int.from_bytes(os.urandom(4), "big"))
     steps = [drawn.choice(stage) for stage in (range(1, 4), range(5, 15), range(16, 19))]
@@ -119,3 +119,16 @@ def test_two_processes_agree_on_adversarial_training_and_on_running_statistics(t
         assert reports[0]["statistics"] == reports[1]["statistics"]
         assert (reports[0]["statistics"] is not None) == running
         assert reports[0]["drawn"] != reports[1]["drawn"]
+
+
+def test_two_processes_agree_on_a_gate(tmp_path: Path) -> None:
+    """CyCADA's accuracies, which are part of its state, are means over the processes; so is then what they allow."""
+    make_tiny(tmp_path / "home", **TASK)
+    more = ("--report", "--method", "cycada", "adaptsegnet", "--steps", "30")
+    group = start(tmp_path / "run", tmp_path / "home", *more, launcher=torchrun(free_port()))
+    output = group.communicate(timeout=240)[0]
+    assert group.returncode == 0, output
+    for folder in (tmp_path / "run", tmp_path / "run" / "adaptsegnet"):
+        reports = [json.loads((folder / f"report{rank}.json").read_text()) for rank in (0, 1)]
+        assert reports[0]["weights"] == reports[1]["weights"] and reports[0]["drawn"] != reports[1]["drawn"]
+    assert [line["stage"] for line in read_log(tmp_path / "run")].count("feature") == 6
