@@ -15,29 +15,35 @@ from xmod_lab.train import Update, enter
 
 ALONE: dict[str, dict[str, Any]] = {"enriched": {"translator": "none"}}
 """without the run that a method reads; tests of its own have one"""
-READS = {"detached": ("sasan", "unet_individual")}
+READS = {"detached": ("sasan", "unet_individual"), "cyclegan_seg": ("cyclegan",)}
 """untrained methods that `built` hands to those that read others' runs"""
 PAIRED = ("pix2pix", "mrgan", "dc2anet")
 """methods that learn from registered pairs, and the fields of a task that has them"""
 PAIRED_TASK: dict[str, Any] = {"draw": "paired", "one_modality_per_patient": False}
-ADAPTING = ("sifa", "sifa_v1", "bigl")
-"""methods that want one labelled modality, the first, and one without labels"""
+ADAPTING = ("adaptsegnet", "cycada", "cyclegan_seg", "sifa", "sifa_v1", "bigl")
+"""methods that adapt from the first modality, which has labels, to the second"""
 JOINT = Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32)
 
 
-def problem_of(name: str, modalities: str = "AB", size: int = 32, **fields: Any) -> Problem:
-    """Slices of the modalities; all are labelled, or the first alone for those that adapt."""
-    labelled, names = modalities[:1] if name in ADAPTING else modalities, tuple(modalities)
-    unlabelled = tuple(m for m in names if m not in labelled)
-    return dataclasses.replace(
-        JOINT, modalities=names, tested=names, labelled=tuple(labelled), unlabelled=unlabelled, size=size, **fields
-    )
+def task_of(name: str, modalities: tuple[str, ...] = ("A", "B")) -> dict[str, Any]:
+    """Fields of the tiny task that the method learns from: all modalities labelled, unless it adapts."""
+    if name in ADAPTING:
+        return {"labelled": [modalities[0]], "unlabelled": list(modalities[1:])}
+    return {"labelled": list(modalities), "unlabelled": []} | (PAIRED_TASK if name in PAIRED else {})
+
+
+def problem_of(name: str, modalities: tuple[str, ...] = ("A", "B"), size: int = 32, **fields: Any) -> Problem:
+    """The same as a method sees it."""
+    labelled = modalities[:1] if name in ADAPTING else modalities
+    unlabelled = modalities[len(labelled) :]
+    own = {"modalities": modalities, "tested": modalities, "labelled": labelled, "unlabelled": unlabelled}
+    return dataclasses.replace(JOINT, **own, size=size, **fields)
 
 
 def built(name: str, modalities: str = "AB", size: int = 32, **config: Any) -> Any:
     """A method of METHODS at width 8 (4 for U-Nets), always the same weights; `config` overrides its entry."""
     entry = METHODS[name]
-    problem = problem_of(name, modalities, size)
+    problem = problem_of(name, tuple(modalities), size)
     config = ALONE.get(name, {}) | config
     torch.manual_seed(0)
     width = 8 if "sharing" in entry.cls.Config.__dataclass_fields__ else 4
@@ -103,3 +109,9 @@ def one_step(method: Any, stage: int = 0, update: Any = None, batch: Any = None,
     torch.manual_seed(seed)
     clock = Clock(found.name, 0, 0.5)
     return method.training_step(batch or a_batch("ABC"), clock, update or Update(found.optimisers))
+
+
+def poisoned(batch: dict[str, Slices], modality: str = "B", seed: int = 1) -> dict[str, Slices]:
+    """The batch with noise for the labels of `modality`."""
+    label = torch.randint(0, 3, batch[modality].image[:, 0].shape, generator=torch.Generator().manual_seed(seed))
+    return batch | {modality: batch[modality]._replace(label=label)}

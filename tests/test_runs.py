@@ -15,6 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from tests.joint import ADAPTING
 from tests.tiny import make_tiny, tiny_manifest
 from xmod_lab import bench, profiles, runs
 from xmod_lab.bench import tables
@@ -119,7 +120,7 @@ def test_target_only_trains_on_the_unlabelled_side_and_source_only_does_not(home
     assert "T2" not in prepared_of(lower).labels and "T1" not in prepared_of(upper).labels
 
 
-@pytest.mark.parametrize("method", ["source_only", "detached", "sifa", "bigl"])
+@pytest.mark.parametrize("method", ["source_only", "detached", *ADAPTING])
 def test_poisoned_target_labels_leave_training_bit_identical(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

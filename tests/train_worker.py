@@ -17,27 +17,27 @@ from pathlib import Path
 import torch
 import torch._dynamo  # an optimiser imports it (seconds): before the forks, not in each of them
 
-from tests.joint import ADAPTING, PAIRED, PAIRED_TASK
+from tests.joint import problem_of, task_of
 from tests.tiny import tiny_manifest
 from xmod_lab import device
 from xmod_lab.data import manifest
 from xmod_lab.data.batches import BatchSource
 from xmod_lab.data.prepare import Prepared, prepare
 from xmod_lab.methods import METHODS
-from xmod_lab.methods.base import Method, Problem, build_config
+from xmod_lab.methods.base import Method, build_config
 from xmod_lab.train import fit
 
 STEPS = 60
+MODALITIES = ("T1", "T2")
 POOL = {"pool": 4}  # full, and giving back earlier images, long before the last step
 SETTINGS: dict[str, dict[str, int]] = {"csa": {"width": 8}, "msbn": {"width": 8}, "sasan": {"width": 8}}
-SETTINGS |= dict.fromkeys(("cyclegan", "mrgan", "dc2anet", "sifa", "bigl"), POOL)
+SETTINGS |= dict.fromkeys(("cyclegan", "mrgan", "dc2anet", "cycada", "sifa", "sifa_v1", "bigl"), POOL)
 
 
 def tiny_method(name: str) -> Method:
     """A method of METHODS for two modalities of the tiny data set."""
     entry = METHODS[name]
-    labelled, without = (("T1",), ("T2",)) if name in ADAPTING else (("T1", "T2"), ())
-    problem = Problem(("T1", "T2"), ("T1", "T2"), labelled, without, ("core", "rim"), 1, 32)
+    problem = problem_of(name, MODALITIES)
     values = {"width": 4} | SETTINGS.get(name, {}) | entry.overrides
     method = entry.cls(build_config(entry.cls, values), problem)
     for other in entry.cls.reads(method.config):
@@ -54,8 +54,7 @@ def train(
 ) -> None:
     """Train the methods in turn, the first into `folder`, the others into folders below it with their names."""
     torch.set_num_threads(1)
-    task = {"labelled": ["T1", "T2"], "unlabelled": []} | (PAIRED_TASK if names[0] in PAIRED else {})
-    text = tiny_manifest(("T1", "T2"), "registered", "tiny", {}, {}, task)
+    text = tiny_manifest(MODALITIES, "registered", "tiny", {}, {}, task_of(names[0], MODALITIES))
     prepared = prepare(manifest.parse(text, "tiny")["tiny"], None, 32)
     device.join_group(torch.device("cpu"))
     for name in names:

@@ -54,6 +54,15 @@ def first_says(value: bool) -> bool:
     return bool(answer.item())
 
 
+def mean_of(value: torch.Tensor) -> torch.Tensor:
+    """Mean of `value` over the processes, in all of them: what a decision must rest on that all have to share."""
+    if world() == 1:
+        return value
+    total = value.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / world()
+
+
 def join_group(device: torch.device) -> None:
     """Enter the process group that torchrun prepared; nothing to do for a single process."""
     if launched() and not torch.distributed.is_initialized():

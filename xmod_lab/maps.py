@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -58,6 +58,18 @@ def class_entropy(logits: Tensor) -> Tensor:
     """
     log_p = logits.float().log_softmax(1)
     return (-(log_p.exp() * log_p).sum(1) / math.log(logits.shape[1])).clamp(0, 1)
+
+
+def class_maps(logits: Tensor, modality: str, names: Sequence[str], layer: str = "head") -> dict[str, Map]:
+    """What a segmenter says of slices of `modality`, from its logits (b, c, h, w), `names` of its c classes.
+
+    ``probability/<modality>`` is a `stack` of the classes, ``entropy/<modality>`` a `mask`: `class_entropy`.
+    """
+    p = Map("stack", logits.float().softmax(1), modality, layer, (0.0, 1.0), names=tuple(names))
+    return {
+        f"probability/{modality}": p,
+        f"entropy/{modality}": Map("mask", class_entropy(logits), modality, layer, (0.0, 1.0)),
+    }
 
 
 def _matching(model: nn.Module, pattern: str) -> dict[str, nn.Module]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from xmod_lab.errors import LabError
+from xmod_lab.methods.adaptsegnet import AdaptSegNet
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.bigl import BiGL
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
+from xmod_lab.methods.cycada import CyCADA
 from xmod_lab.methods.cyclegan import CycleGAN
 from xmod_lab.methods.dc2anet import DC2Anet
 from xmod_lab.methods.detached import Detached
@@ -22,6 +24,7 @@ from xmod_lab.methods.sifa import SIFA
 from xmod_lab.methods.sifa_config import V1
 from xmod_lab.methods.stargan import StarGAN
 from xmod_lab.methods.targan import TarGAN
+from xmod_lab.methods.translate_and_segment import TranslateAndSegment
 from xmod_lab.methods.uagan import UAGAN
 from xmod_lab.methods.ugatit import UGATIT
 from xmod_lab.methods.ummkd import UMMKD
@@ -46,6 +49,7 @@ JOINT_HEART = ("cardiac_mr", "joint")
 JOINT_BRAIN = ("brain_tumour", "uagan")
 HEART = ("whole_heart", "sasan_mr_to_ct")
 ABDOMEN = ("abdomen", "liver")
+ADAPTED = ("brain_tumour", "t1_to_t2")
 HEAD = ("head_ct_mr", "registered")
 MR_TO_CT = ("whole_heart", "mr_to_ct")
 
@@ -96,6 +100,11 @@ METHODS: dict[str, Entry] = {
     "mrgan": Entry(MRGAN, {}, "paired translation both ways, with a cycle", "Jin et al., Sensors 2019", HEAD),
     "dc2anet": Entry(
         DC2Anet, {}, "MR-GAN with slopes and similarity, images also judged alone", "Jin et al., Appl. Sci. 2019", HEAD
+    ),
+    "adaptsegnet": Entry(AdaptSegNet, {}, "a critic aligns two modalities' masks", "Tsai et al., CVPR 2018", ADAPTED),
+    "cycada": Entry(CyCADA, {}, "two modalities' images, then features aligned", "Hoffman et al., ICML 2018", ADAPTED),
+    "cyclegan_seg": Entry(
+        TranslateAndSegment, {}, "a U-Net and CycleGAN's translations, either way", "Zhu et al., ICCV 2017", ADAPTED
     ),
 }
 

@@ -16,6 +16,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.losses.segmentation import dice_cross_entropy
 from xmod_lab.methods.base import Batch, Clock, Problem, Stage, StepResult, Update, adam, exactly_two, offers, one_of
 from xmod_lab.methods.enriched import translating
+from xmod_lab.methods.translated import trained_translator
 from xmod_lab.methods.unet import SCHEDULES, UNetBaseline, UNetConfig
 
 TEACHER = "unet_individual"
@@ -95,10 +96,7 @@ class Detached(UNetBaseline):
     @torch.no_grad()
     def translated(self, image: Tensor) -> Tensor:
         """(b, k, h, w) of the other modality -> the same slices as the U-Net's, by the frozen translator."""
-        if self.config.translator not in self.read:
-            raise LabError(f"the translator {self.config.translator} is missing", where="Detached",
-                           mend="build it with runs.build, or `receive` a trained one")
-        translator = self.read[self.config.translator]
+        translator = trained_translator(self, self.config.translator)
         return translator.translate(image, self.away, self.home).to(image.dtype)  # type: ignore[operator]
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Batch, Problem, Stage, adam, offers, one_of
+from xmod_lab.methods.translated import trained_translator
 from xmod_lab.methods.unet import SCHEDULES, UNetBaseline, UNetConfig
 from xmod_lab.models.unet import LEVELS, UNet, level_widths
 
@@ -100,10 +101,7 @@ class Enriched(UNetBaseline):
     @torch.no_grad()
     def sibling(self, image: Tensor, source: str, target: str) -> Tensor:
         """(b, k, h, w) of `source` -> the same slices as `target`, by the frozen translator."""
-        if self.config.translator not in self.read:
-            raise LabError(f"the translator {self.config.translator} is missing", where="Enriched",
-                           mend="build it with runs.build, or `receive` a trained one")
-        translator = self.read[self.config.translator].eval()
+        translator = trained_translator(self, self.config.translator)
         return translator.translate(image, source, target).to(image.dtype)  # type: ignore[operator]
 
     def logits(self, batch: Batch, modality: str) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xmod_lab.errors import LabError
 from xmod_lab.losses.segmentation import cross_entropy, dice_cross_entropy
-from xmod_lab.maps import Map, class_entropy
+from xmod_lab.maps import Map, class_maps
 from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult, Update, adam, late, one_of
 from xmod_lab.models.multi_stream import MultiStream
 from xmod_lab.models.unet import LEVELS, UNet
@@ -109,15 +109,12 @@ class UNetBaseline(Method):
 
     @torch.no_grad()
     def maps(self, batch: Batch) -> dict[str, Map]:
-        """Class probabilities (`stack`) and their entropy in bits over log2 of the class count (`mask`, 0 to 1)."""
-        found = {}
+        """Class probabilities (`stack`) and how undecided they are (`mask`, `maps.class_entropy`, 0 to 1)."""
+        found: dict[str, Map] = {}
         for modality, slices in batch.items():
             known = modality if modality in self.problem.labelled else self.problem.labelled[0]
-            logits = self.segment(slices.image, known).float()
-            names = ("background", *self.problem.classes)
-            p = logits.softmax(1)
-            found[f"probability/{modality}"] = Map("stack", p, modality, "head", (0.0, 1.0), names=names)
-            found[f"entropy/{modality}"] = Map("mask", class_entropy(logits), modality, "head", (0.0, 1.0))
+            logits = self.segment(slices.image, known)
+            found |= class_maps(logits, modality, ("background", *self.problem.classes))
         return found
 
 

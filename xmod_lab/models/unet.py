@@ -61,9 +61,15 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(width, out, 1)
 
     def forward(self, x: Float[Tensor, "b d h16 w16"], skips: list[Tensor]) -> Float[Tensor, "b out h w"]:
+        return self.head(self.features(x, skips)[-1])
+
+    def features(self, x: Float[Tensor, "b d h16 w16"], skips: list[Tensor]) -> list[Tensor]:
+        """What the levels give, coarse to fine: (b, 8f, h/8, w/8) ... (b, f, h, w)."""
+        found = []
         for up, level, tap, skip in zip(self.up, self.levels, self.taps, reversed(skips), strict=True):
             x = tap(level(concat(skip, up(x))))
-        return self.head(x)
+            found.append(x)
+        return found
 
 
 class UNet(nn.Module):
