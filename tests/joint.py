@@ -20,15 +20,14 @@ READS = {"detached": ("sasan", "unet_individual")}
 PAIRED = ("pix2pix", "mrgan", "dc2anet")
 """methods that learn from registered pairs, and the fields of a task that has them"""
 PAIRED_TASK: dict[str, Any] = {"draw": "paired", "one_modality_per_patient": False}
+ADAPTING = ("pnp_adanet",)
+"""methods that adapt from a labelled modality to one without labels: `built` labels the first of two alone"""
 JOINT = Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32)
 
 
 def built(name: str, modalities: str = "AB", size: int = 32, **config: Any) -> Any:
     """A method of METHODS at width 8 (4 for U-Nets), always the same weights; `config` overrides its entry."""
-    entry = METHODS[name]
-    problem = dataclasses.replace(
-        JOINT, modalities=tuple(modalities), tested=tuple(modalities), labelled=tuple(modalities), size=size
-    )
+    entry, problem = METHODS[name], problem_of(name, modalities, size)
     config = ALONE.get(name, {}) | config
     torch.manual_seed(0)
     width = 8 if "sharing" in entry.cls.Config.__dataclass_fields__ else 4
@@ -36,6 +35,15 @@ def built(name: str, modalities: str = "AB", size: int = 32, **config: Any) -> A
     for other in READS.get(name, ()):
         method.receive(other, built(other, modalities, size))
     return method
+
+
+def problem_of(name: str, modalities: str = "AB", size: int = 32) -> Problem:
+    """The problem that `built` gives to a method."""
+    known = tuple(modalities)
+    labelled, unlabelled = (known[:1], known[1:]) if name in ADAPTING else (known, ())
+    return dataclasses.replace(
+        JOINT, modalities=known, tested=known, labelled=labelled, unlabelled=unlabelled, size=size
+    )
 
 
 def a_batch(

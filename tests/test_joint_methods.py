@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.joint import JOINT, PAIRED, PAIRED_TASK, a_batch, built
+from tests.joint import ADAPTING, PAIRED, PAIRED_TASK, a_batch, built, problem_of
 from tests.tiny import make_tiny
 from xmod_lab.data.prepare import Prepared, prepare
 from xmod_lab.errors import LabError
@@ -26,7 +26,7 @@ from xmod_lab.methods.csa import PAIRS, class_features
 from xmod_lab.train import Update, fit, read_log
 
 CASES = [(name, None) for name in METHODS]
-ABLATED = ("uagan", "csa", "ummkd", "targan", "stargan", "csgan", "remic", "cyclegan", "ugatit", *PAIRED)
+ABLATED = ("uagan", "csa", "ummkd", "targan", "stargan", "csgan", "remic", "cyclegan", "ugatit", *PAIRED, *ADAPTING)
 CASES += [(name, a) for name in ABLATED for a in METHODS[name].cls.ablations]
 NAMES = ("background", "core", "rim")
 LABELS = ("affinity", "confusion", "class_features", "cut", "area", "crossing", "similarity", "error")  # need labels
@@ -104,7 +104,7 @@ def test_presets_and_ablations_build(name: str) -> None:
     entry = METHODS[name]
     for values in ({}, *getattr(entry.cls, "presets", {}).values(), *entry.cls.ablations.values()):
         config = build_config(entry.cls, {"width": 8} | entry.overrides | values)
-        method = entry.cls(config, dataclasses.replace(JOINT, size=64))
+        method = entry.cls(config, problem_of(name, size=64))
         assert dataclasses.asdict(config).items() >= values.items()
         assert "maps" in offers(entry.cls) and ("segment" in offers(entry.cls)) is (name not in SEGMENTS_NOT)
         groups = [g for s in method.stages() for o in s.optimisers.values() for g in o.param_groups]

@@ -119,7 +119,7 @@ def test_target_only_trains_on_the_unlabelled_side_and_source_only_does_not(home
     assert "T2" not in prepared_of(lower).labels and "T1" not in prepared_of(upper).labels
 
 
-@pytest.mark.parametrize("method", ["source_only", "detached"])
+@pytest.mark.parametrize("method", ["source_only", "detached", "pnp_adanet"])
 def test_poisoned_target_labels_leave_training_bit_identical(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

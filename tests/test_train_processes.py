@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests import train_worker
-from tests.joint import PAIRED
+from tests.joint import ADAPTING, PAIRED
 from tests.tiny import make_tiny
 from xmod_lab.train import read_log
 
@@ -46,7 +46,7 @@ def test_killed_at_20_random_steps_the_weights_are_bit_identical(tmp_path: Path)
 KILLED = ("uagan", "csa", "targan", "stargan", "csgan", "remic", "enriched", "cyclegan", "ugatit", "sasan", "detached")
 
 
-@pytest.mark.parametrize("name", [*KILLED, *PAIRED])
+@pytest.mark.parametrize("name", [*KILLED, *PAIRED, *ADAPTING])
 def test_killed_methods_end_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """SIGKILL in the first, a middle and the last of CSGAN's stages, at the same steps of methods with two optimisers,
     with running statistics a modality, averaged weights, a running style, another method's derived images, pools of

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import torch._dynamo  # an optimiser imports it (seconds): before the forks, not in each of them
 
-from tests.joint import PAIRED, PAIRED_TASK
+from tests.joint import ADAPTING, PAIRED, PAIRED_TASK
 from tests.tiny import tiny_manifest
 from xmod_lab import device
 from xmod_lab.data import manifest
@@ -36,7 +36,9 @@ SETTINGS |= dict.fromkeys(("cyclegan", "mrgan", "dc2anet"), POOL)
 def tiny_method(name: str) -> Method:
     """A method of METHODS for two modalities of the tiny data set."""
     entry = METHODS[name]
-    problem = Problem(("T1", "T2"), ("T1", "T2"), ("T1", "T2"), (), ("core", "rim"), 1, 32)
+    both = ("T1", "T2")
+    labelled, unlabelled = (both[:1], both[1:]) if name in ADAPTING else (both, ())
+    problem = Problem(both, both, labelled, unlabelled, ("core", "rim"), 1, 32)
     values = {"width": 4} | SETTINGS.get(name, {}) | entry.overrides
     method = entry.cls(build_config(entry.cls, values), problem)
     for other in entry.cls.reads(method.config):

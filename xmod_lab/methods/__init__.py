@@ -15,6 +15,7 @@ from xmod_lab.methods.enriched import Enriched
 from xmod_lab.methods.fcn import FCNBaseline
 from xmod_lab.methods.mrgan import MRGAN
 from xmod_lab.methods.pix2pix import Pix2Pix
+from xmod_lab.methods.pnp_adanet import PnPAdaNet
 from xmod_lab.methods.remic import ReMIC
 from xmod_lab.methods.sasan import SASAN
 from xmod_lab.methods.stargan import StarGAN
@@ -85,6 +86,10 @@ METHODS: dict[str, Entry] = {
     "mrgan": Entry(MRGAN, {}, "paired translation both ways, with a cycle", "Jin et al., Sensors 2019", HEAD),
     "dc2anet": Entry(
         DC2Anet, {}, "MR-GAN with slopes and similarity, images also judged alone", "Jin et al., Appl. Sci. 2019", HEAD
+    ),
+    "pnp_adanet": Entry(
+        PnPAdaNet, {}, "early layers of the target plugged into a frozen segmenter", "Dou et al., arXiv 1812.07907",
+        ("whole_heart", "mr_to_ct"),
     ),
 }
 
