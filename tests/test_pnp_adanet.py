@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.joint import JOINT, Kept, Watched, a_batch, built, one_step, problem_of, weights
 from xmod_lab.errors import LabError
-from xmod_lab.losses.adversarial import slope_penalty
+from xmod_lab.losses.adversarial import gradient_penalty
 from xmod_lab.losses.segmentation import dice_cross_entropy
 from xmod_lab.maps import over_image
 from xmod_lab.methods import METHODS
@@ -107,7 +107,7 @@ def test_a_step_by_hand() -> None:
             s, t = (v.detach() for v in shown[name])
             critic = method.critics[name]
             gap = weight * (mean_score(critic, t) - mean_score(critic, s))
-            penalty = 10 * weight * slope_penalty(critic, s, t)
+            penalty = 10 * weight * gradient_penalty(critic, s, t)
             assert losses[f"critic/{name}"] == pytest.approx(gap.item(), rel=1e-4, abs=1e-6)
             total = total + gap + penalty
     assert kept.losses["critics"].item() == pytest.approx(total.item(), rel=1e-4)

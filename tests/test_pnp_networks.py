@@ -1,4 +1,4 @@
-"""PnP-AdaNet's networks: sizes of the paper, groups that are exchanged, what the critics are shown, the penalty."""
+"""PnP-AdaNet's networks: sizes of the paper, groups that are exchanged, what the critics are shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from tests.joint import problem_of
-from xmod_lab.losses.adversarial import gradient_penalty, slope_penalty
 from xmod_lab.methods.base import build_config
 from xmod_lab.methods.pnp_adanet import PnPAdaNet
 from xmod_lab.models.blocks import count_parameters
@@ -90,14 +89,3 @@ def test_levels_by_hand() -> None:
     assert torch.equal(found[:, :-3], features) and found.shape[2:] == (8, 8)
     p = seen.logits.softmax(1).reshape(2, 3, 8, 4, 8, 4).mean((3, 5))
     assert torch.allclose(found[:, -3:], p, atol=1e-6)
-
-
-def test_slope_penalty_is_of_the_root_mean_square() -> None:
-    """D(x) = a mean(x): its slope per unit of root mean square is a, for any number of values."""
-    for size in (2, 16):
-        x = torch.randn(3, 4, size, size)
-        for slope, expected in ((1.0, 0.0), (3.0, 4.0), (-1.0, 0.0)):
-            found = slope_penalty(lambda v, slope=slope: slope * v.mean((1, 2, 3))[:, None], x, x + 1)
-            assert found.item() == pytest.approx(expected, abs=1e-4)
-    plain = gradient_penalty(lambda v: v.mean((1, 2, 3)), x, x + 1)
-    assert plain.item() == pytest.approx((1 - 1024**-0.5) ** 2, rel=1e-3)

@@ -67,16 +67,3 @@ def gradient_penalty(
         between = (t * real.float() + (1 - t) * fake.detach().float()).requires_grad_(True)
         (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
         return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
-
-
-def slope_penalty(
-    critic: Callable[[Tensor], Tensor], real: Float[Tensor, "b c h w"], fake: Float[Tensor, "b c h w"]
-) -> Float[Tensor, ""]:
-    r""":math:`\mathbb E (\sqrt N \lVert \nabla_{\hat x} D(\hat x) \rVert_2 - 1)^2`, >= 0, for samples of N numbers.
-
-    D is the mean of the scores that the critic gives to a sample. The `gradient_penalty` with distances measured as
-    root mean squares, for critics of features: in the plain norm two samples lie :math:`\sqrt N` typical differences of
-    one number apart, some hundred, and the gap that such a slope allows would drown the penalty.
-    """
-    root = real[0].numel() ** 0.5
-    return gradient_penalty(lambda x: critic(root * x).flatten(1).mean(1), real.float() / root, fake.float() / root)

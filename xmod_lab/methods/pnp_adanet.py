@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xmod_lab.errors import LabError
-from xmod_lab.losses.adversarial import slope_penalty, wasserstein_critic, wasserstein_generator
+from xmod_lab.losses.adversarial import gradient_penalty, wasserstein_critic, wasserstein_generator
 from xmod_lab.losses.segmentation import balanced_cross_entropy, dice_cross_entropy, soft_dice
 from xmod_lab.maps import Map, class_entropy
 from xmod_lab.methods.base import (
@@ -56,7 +56,7 @@ class PnPAdaNet(Method):
 
     in three stages, each minimised: S; the critic of features alone; critics and F' in turn. F' begins as a copy of F.
     The critic :math:`D_f` judges the features of groups 4, 6, 7 and 9 together, :math:`D_m` masks; P is the
-    `slope_penalty`. F and H stay as the first stage left them, bit for bit. No label is used after it, and nothing
+    `gradient_penalty`. F and H stay as the first stage left them, bit for bit. No label is used after it, and nothing
     holds F' to its task but that its features and masks look like the source's. The equations' numbers are ours.
 
     `segment` takes F for the source and F' for the target, before the copy F for both.
@@ -213,7 +213,7 @@ class PnPAdaNet(Method):
         terms = {f"critic/{name}": weight * wasserstein_critic(critic(real), critic(fake))}
         if self.config.penalty_weight:
             n = min(len(real), len(fake))
-            penalty = slope_penalty(critic, real[:n], fake[:n])
+            penalty = gradient_penalty(critic, real[:n], fake[:n])
             terms[f"penalty/{name}"] = weight * self.config.penalty_weight * penalty
         return terms
 

@@ -22,9 +22,10 @@ class PnPConfig:
                   the end: in the code 20, and one more every 300 steps. All those of one step see the same batch
     penalty_weight, clip   what bounds the critics. The code clips their kernels to 0.03 and normalises by the batch's
                   statistics, source and target each for itself, which takes away much of what tells them apart. Here a
-                  gradient penalty holds their slope at 1 and nothing is normalised. Not spectral normalisation: it
-                  bounds each layer, and of several layers hardly any slope is left; with a slope of 1 the two critics'
-                  weights mean what they say, and their gap is a distance that can be followed over the run
+                  gradient penalty holds the slope of the sum of an image's scores at 1, as of the other systems, and
+                  nothing is normalised. Not spectral normalisation: it bounds each layer, and of several layers hardly
+                  any slope is left, less of one critic than of the other; with their slopes held at 1 the two weights
+                  mean what they say, and the gap is a distance that can be followed over the run
     feature_weight, mask_weight   of the two critics. With both 0 nothing adapts but the statistics of the plugged
                   layers' normalisation: the control
     planes        critics as in the code, of 21.7 and 1.1 million weights: features shuffled into pixels of the full

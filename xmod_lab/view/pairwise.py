@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+"""marks on the bar of multiples of uniform attention"""
+
+
 def grid_of(positions: int, shape: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of a map of so many positions over an image of `shape` (h, w), whose proportions it has.
 
@@ -48,10 +52,12 @@ def attention_rows(
 
     images: (h, w) in [-1, 1] by name. attention: (N, N) by the same names, query by key, rows that sum to 1. queries:
     (row, column) in pixels, each with a colour of its own. One scale for all maps, from 0 to their largest value or to
-    `most`, in multiples of uniform attention, 1/N; the bar has a pointed end where values lie above it.
+    `most`, in multiples of uniform attention, 1/N, which a line on the bar marks; the bar has a pointed end where
+    values lie above it. Colours follow the root of the value: on an even scale one sharp map would leave all others
+    black.
     """
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import PowerNorm
 
     rows = {m: [attention_row(attention[m], query, image.shape) for query in queries] for m, image in images.items()}
     top = max(float(values.max()) for found in rows.values() for values in found)
@@ -59,7 +65,7 @@ def attention_rows(
     tall = max(image.shape[0] / image.shape[1] for image in images.values())
     figure, axes = _grid(len(images), 1 + len(queries), title, tall=tall)
     figure.set_size_inches(figure.get_figwidth() + 0.9, figure.get_figheight())  # the colour bar
-    norm = Normalize(0, high)
+    norm = PowerNorm(0.5, 0, high)
     for r, (name, image) in enumerate(images.items()):
         draw_slice(axes[r, 0], image)
         _row_name(axes[r, 0], name)
@@ -75,14 +81,15 @@ def attention_rows(
         ScalarMappable(norm, HEAT), ax=list(axes.flat), shrink=0.8, aspect=30, pad=0.01,
         label="times uniform attention", extend="max" if top > high else "neither",
     )  # fmt: skip
-    if high > 1:
-        bar.ax.axhline(1.0, color="white", linewidth=1.0)  # uniform
+    marks = [0, *(tick for tick in TICKS if tick <= high)]
+    bar.set_ticks(marks, labels=[f"{mark:g}" for mark in marks])
+    bar.ax.axhline(1.0, color="white", linewidth=1.0)
     _lower(figure)
     return figure
 
 
 def _cross(axis: Axes, query: tuple[int, int], colour: str) -> None:
-    """A cross with a dark edge on a pixel, on which it does not lie: its middle is left open."""
+    """A cross with a dark edge on a pixel."""
     from matplotlib.patheffects import Normal, Stroke
 
     (cross,) = axis.plot(query[1], query[0], "+", color=colour, markersize=9, markeredgewidth=1.6)
