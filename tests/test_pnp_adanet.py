@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from tests.joint import JOINT, Kept, Watched, a_batch, built, one_step, problem_of, weights
 from xmod_lab.errors import LabError
-from xmod_lab.losses.adversarial import gradient_penalty
 from xmod_lab.losses.segmentation import dice_cross_entropy
 from xmod_lab.maps import over_image
 from xmod_lab.methods import METHODS
@@ -59,7 +58,7 @@ def test_the_warm_up_leaves_the_critic_of_masks_alone() -> None:
 
 def test_the_source_path_stays_bit_identical() -> None:
     """Weights, statistics and what comes of source images, after many steps of both later stages."""
-    for config in ({}, {"running_statistics": True}, {"clip": 0.03, "penalty_weight": 0.0}, {"depth": 9}):
+    for config in ({}, {"running_statistics": True}, PnPAdaNet.ablations["clip"], {"depth": 9}):
         method, batch = built("pnp_adanet", **config), a_batch()
         one_step(method, SEGMENTATION, batch=batch)
         before = {k: v.clone() for k, v in method.segmenter.state_dict().items()}
@@ -89,28 +88,22 @@ def mean_score(critic: nn.Module, x: Tensor) -> Tensor:
 
 
 def test_a_step_by_hand() -> None:
-    """Both critics' gaps with weights 1 and 0.3, penalties of 10, the generator's part against the same critics."""
+    """Both critics' gaps with weights 1 and 0.3, and the plugged layers' part against the same critics."""
     method, batch, kept = ready(), a_batch(seed=3), Kept()
     stage = method.stages()[ADAPTATION]
     enter(method, stage)
-    state = {k: v.clone() for k, v in method.state_dict().items()}
-    torch.manual_seed(5)
     losses = method.training_step(batch, Clock("adaptation", 0, 0.5), kept).losses
-    method.load_state_dict(state)
-    torch.manual_seed(5)
     real, fake = method.segmenter.see(batch["A"].image), method.see(batch["B"].image, "B")
     shown = {"features": (level_stack(real), level_stack(fake))}
     shown["mask"] = (real.logits.softmax(1), fake.logits.softmax(1))
-    for _ in range(5):  # the draws of each turn
-        total = torch.zeros(())
-        for name, weight in (("features", 1.0), ("mask", 0.3)):
-            s, t = (v.detach() for v in shown[name])
-            critic = method.critics[name]
-            gap = weight * (mean_score(critic, t) - mean_score(critic, s))
-            penalty = 10 * weight * gradient_penalty(critic, s, t)
-            assert losses[f"critic/{name}"] == pytest.approx(gap.item(), rel=1e-4, abs=1e-6)
-            total = total + gap + penalty
-    assert kept.losses["critics"].item() == pytest.approx(total.item(), rel=1e-4)
+    method.critics.eval()  # the singular vectors stay where they are
+    total = torch.zeros(())
+    for name, weight in (("features", 1.0), ("mask", 0.3)):
+        s, t = shown[name]
+        gap = weight * (mean_score(method.critics[name], t) - mean_score(method.critics[name], s))
+        assert losses[f"critic/{name}"] == pytest.approx(gap.item(), rel=1e-2, abs=1e-4)
+        total = total + gap
+    assert kept.losses["critics"].item() == pytest.approx(total.item(), rel=1e-2, abs=1e-4)
     fooled = -mean_score(method.critics["features"], shown["features"][1])
     fooled = fooled - 0.3 * mean_score(method.critics["mask"], shown["mask"][1])
     assert kept.losses["adapter"].item() == pytest.approx(fooled.item(), rel=1e-4)
@@ -185,7 +178,7 @@ def test_which_statistics_the_critics_see(running: bool) -> None:
 
 
 def test_the_official_step() -> None:
-    """More turns as training goes on, kernels clipped after each of them, losses a five-hundredth, no penalty."""
+    """More turns as training goes on, kernels clipped after each of them, losses a five-hundredth."""
     method = ready(**OFFICIAL)
     assert [method.turns(t) for t in (0.0, 0.5, 1.0)] == [2, 4, 6]
     watched = Watched(method, ADAPTATION)
@@ -193,7 +186,6 @@ def test_the_official_step() -> None:
     assert [names for names, _ in watched.seen] == [("critics",)] * 4 + [("adapter",)]
     assert all(p.abs().max() <= 0.03 for p in method.critics.parameters() if p.ndim > 1)
     assert max(p.abs().max() for p in method.critics.parameters() if p.ndim == 1) > 0.5, "kernels alone"
-    assert not [key for key in losses if key.startswith("penalty")]
     kept = Kept()
     losses = one_step(method, ADAPTATION, update=kept, batch=a_batch()).losses
     parts = losses["adversarial/features"] + losses["adversarial/mask"]

@@ -22,10 +22,8 @@ def kernels(network: nn.Module) -> int:
 
 def test_sizes_of_the_paper() -> None:
     """39.30 million: trunk 27.50, head 11.80; the plugged groups 5.09; critics 21.7 and 1.10."""
-    with torch.device("meta"):
-        network = PluggedFCN(3, 5)
-        plugged = network.front(6)
-        features, mask = PlaneCritic(32, 64, 256), MaskCritic(5, 64, 256)
+    network = PluggedFCN(3, 5)
+    plugged, features, mask = network.front(6), PlaneCritic(32, 64, 256), MaskCritic(5, 64, 256)
     assert kernels(network) == 39_302_456 and kernels(network.head) == 512 * 2560 * 9 + 40 * 5 * 25
     assert kernels(network.groups) == 27_500_976 and kernels(plugged) == 5_087_664
     assert (kernels(features), kernels(mask)) == (21_729_280, 1_098_448)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from xmod_lab.errors import LabError
-from xmod_lab.losses.adversarial import gradient_penalty, wasserstein_critic, wasserstein_generator
+from xmod_lab.losses.adversarial import wasserstein_critic, wasserstein_generator
 from xmod_lab.losses.segmentation import balanced_cross_entropy, dice_cross_entropy, soft_dice
 from xmod_lab.maps import Map, class_entropy
 from xmod_lab.methods.base import (
@@ -50,14 +50,13 @@ class PnPAdaNet(Method):
 
     .. math::
         L_S &= L_{dice}(S(x_s), y_s) + L_{ce}(S(x_s), y_s) \qquad (1) \\
-        L_D &= \sum_{k} \lambda_k \big( E[D_k(u_k(x_t; F'))] - E[D_k(u_k(x_s; F))] + \lambda_{gp} P_k \big)
-            \qquad (2) \\
+        L_D &= \sum_{k} \lambda_k \big( E[D_k(u_k(x_t; F'))] - E[D_k(u_k(x_s; F))] \big) \qquad (2) \\
         L_{F'} &= - \sum_{k} \lambda_k E[D_k(u_k(x_t; F'))] \qquad (3)
 
     in three stages, each minimised: S; the critic of features alone; critics and F' in turn. F' begins as a copy of F.
-    The critic :math:`D_f` judges the features of groups 4, 6, 7 and 9 together, :math:`D_m` masks; P is the
-    `gradient_penalty`. F and H stay as the first stage left them, bit for bit. No label is used after it, and nothing
-    holds F' to its task but that its features and masks look like the source's. The equations' numbers are ours.
+    The critic :math:`D_f` judges the features of groups 4, 6, 7 and 9 together, :math:`D_m` masks. F and H stay as the
+    first stage left them, bit for bit. No label is used after it, and nothing holds F' to its task but that its
+    features and masks look like the source's. The equations' numbers are ours.
 
     `segment` takes F for the source and F' for the target, before the copy F for both.
     """
@@ -98,7 +97,7 @@ class PnPAdaNet(Method):
         width, classes = self.config.width, self.problem.n_classes
         levels = [group_widths(width)[GROUPS.index(group)] for group in LEVELS]
         if not self.config.planes:
-            return PlainCritic(sum(levels) + classes, 2 * width, 2)
+            return PlainCritic(sum(levels) + classes, 2 * width, 2, self.config.spectral)
         if any(c % stride**2 for c in levels):
             raise LabError(
                 f"{levels} channels cannot be shuffled into {stride}x{stride} pixels",
@@ -112,7 +111,7 @@ class PnPAdaNet(Method):
         classes, width = self.problem.n_classes, self.config.width
         if self.config.planes:
             return MaskCritic(classes, width, self.problem.size)
-        return PlainCritic(classes, max(width // 2, 4), 3)
+        return PlainCritic(classes, max(width // 2, 4), 3, self.config.spectral)
 
     def stages(self) -> list[Stage]:
         c = self.config
@@ -181,9 +180,7 @@ class PnPAdaNet(Method):
             shown = self.judged(seen)
         losses = {f"entropy/{self.target}": class_entropy(seen.logits.detach()).mean().item()}
         for _ in range(self.turns(clock.progress) if names and clock.stage == "adaptation" else len(names)):
-            terms: dict[str, Tensor] = {}
-            for name in names:
-                terms |= self._critic_terms(name, real[name], shown[name].detach())
+            terms = {f"critic/{name}": self._told(name, real[name], shown[name].detach()) for name in names}
             update(self.config.scale * torch.stack(list(terms.values())).sum(), "critics")
             self._clip()
             losses |= {key: value.item() for key, value in terms.items()}
@@ -207,15 +204,10 @@ class PnPAdaNet(Method):
         self.adapter.train(mode)
         return seen
 
-    def _critic_terms(self, name: str, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """The gap and the penalty of one critic, weighted. `real` is of the source, `fake` of the target."""
-        critic, weight = self.critics[name], self._weight(name)
-        terms = {f"critic/{name}": weight * wasserstein_critic(critic(real), critic(fake))}
-        if self.config.penalty_weight:
-            n = min(len(real), len(fake))
-            penalty = gradient_penalty(critic, real[:n], fake[:n])
-            terms[f"penalty/{name}"] = weight * self.config.penalty_weight * penalty
-        return terms
+    def _told(self, name: str, real: Tensor, fake: Tensor) -> Tensor:
+        """The weighted loss of one critic; `real` is of the source, `fake` of the target."""
+        critic = self.critics[name]
+        return self._weight(name) * wasserstein_critic(critic(real), critic(fake))
 
     def _weight(self, name: str) -> float:
         return self.config.feature_weight if name == "features" else self.config.mask_weight

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from xmod_lab.models.blocks import Tap
 from xmod_lab.models.fcn import GROUPS, group_widths
@@ -137,10 +138,12 @@ class PlainCritic(nn.Module):
     """Scores of patches without any normalisation, (b, c, h, w) -> (b, 1, u, v), unbounded.
 
     A 1x1 convolution to `width` channels, `layers` 4x4 convolutions of stride 2, width doubling, leaky ReLU 0.2, and a
-    1x1 head. Nothing is normalised, as what tells modalities apart may be no more than the mean of a channel.
+    1x1 head. Features are not normalised, as what tells modalities apart may be no more than the mean of a channel.
+
+    spectral: every kernel, as a matrix of outputs by all its inputs, is divided by its largest singular value.
     """
 
-    def __init__(self, channels: int, width: int, layers: int):
+    def __init__(self, channels: int, width: int, layers: int, spectral: bool = True):
         super().__init__()
         parts: list[nn.Module] = [nn.Conv2d(channels, width, 1), nn.LeakyReLU(0.2)]
         for i in range(layers):
@@ -148,6 +151,9 @@ class PlainCritic(nn.Module):
         self.trunk = nn.Sequential(*parts)
         self.patches = nn.Conv2d(width * 2**layers, 1, 1)
         _begin(self)
+        for layer in [*self.trunk, self.patches] if spectral else []:
+            if isinstance(layer, nn.Conv2d):
+                spectral_norm(layer)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 u v"]:
         return self.patches(self.trunk(x))
