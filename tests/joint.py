@@ -20,7 +20,7 @@ READS = {"detached": ("sasan", "unet_individual"), "cyclegan_seg": ("cyclegan",)
 PAIRED = ("pix2pix", "mrgan", "dc2anet")
 """methods that learn from registered pairs, and the fields of a task that has them"""
 PAIRED_TASK: dict[str, Any] = {"draw": "paired", "one_modality_per_patient": False}
-ADAPTING = ("adaptsegnet", "cycada", "cyclegan_seg", "sifa", "sifa_v1", "bigl")
+ADAPTING = ("adaptsegnet", "cycada", "cyclegan_seg", "sifa", "sifa_v1", "pnp_adanet", "bigl")
 """methods that adapt from the first modality, which has labels, to the second"""
 JOINT = Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32)
 

@@ -18,6 +18,7 @@ from xmod_lab.methods.enriched import Enriched
 from xmod_lab.methods.fcn import FCNBaseline
 from xmod_lab.methods.mrgan import MRGAN
 from xmod_lab.methods.pix2pix import Pix2Pix
+from xmod_lab.methods.pnp_adanet import PnPAdaNet
 from xmod_lab.methods.remic import ReMIC
 from xmod_lab.methods.sasan import SASAN
 from xmod_lab.methods.sifa import SIFA
@@ -105,6 +106,10 @@ METHODS: dict[str, Entry] = {
     "cycada": Entry(CyCADA, {}, "two modalities' images, then features aligned", "Hoffman et al., ICML 2018", ADAPTED),
     "cyclegan_seg": Entry(
         TranslateAndSegment, {}, "a U-Net and CycleGAN's translations, either way", "Zhu et al., ICCV 2017", ADAPTED
+    ),
+    "pnp_adanet": Entry(
+        PnPAdaNet, {}, "early layers of the target plugged into a frozen segmenter", "Dou et al., arXiv 1812.07907",
+        MR_TO_CT,
     ),
 }
 

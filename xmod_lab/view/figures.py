@@ -6,6 +6,8 @@ from xmod_lab.view.attention import draw_overlay, faded, overlays
 from xmod_lab.view.cycles import cycle_curves, mixture_histograms, noise_curves, paired_curves
 from xmod_lab.view.maps import channel_order, map_grid, matrix_grid, systems
 from xmod_lab.view.matrices import statistics_scatter
+from xmod_lab.view.pairwise import attention_row, attention_rows, channel_matrices
+from xmod_lab.view.planes import centre_of, three_planes
 from xmod_lab.view.plots import dice_matrix, grey_shifts, intensity_histograms, loss_curves, patient_boxes
 from xmod_lab.view.registration import checkerboard, information_panels, middle_slice, registration_grid
 from xmod_lab.view.schematics import two_streams
@@ -25,10 +27,11 @@ from xmod_lab.view.translation import Shown, around, cycle_grid, error_grid, slo
 from xmod_lab.view.volumes import Picture, gallery, picture_of, picture_panels
 
 __all__ = [
-    "Picture", "Shown", "around", "batch_panel", "channel_order", "checkerboard", "colours_of", "cycle_curves",
-    "cycle_grid", "dice_matrix", "draw_contours", "draw_overlay", "draw_slice", "error_grid", "example_rows", "faded",
-    "gallery", "grey_shifts", "information_panels", "intensity_histograms", "loss_curves", "map_grid", "matrix_grid",
-    "middle_slice", "mixture_histograms", "montage", "noise_curves", "overlays", "paired_curves",
-    "patient_boxes", "picture_of", "picture_panels", "predictions", "recipe_steps", "registration_grid", "slice_dice",
-    "slice_panels", "slot_grid", "stamp", "statistics_scatter", "systems", "translation_grid", "two_streams", "use",
+    "Picture", "Shown", "around", "attention_row", "attention_rows", "batch_panel", "centre_of", "channel_matrices",
+    "channel_order", "checkerboard", "colours_of", "cycle_curves", "cycle_grid", "dice_matrix", "draw_contours",
+    "draw_overlay", "draw_slice", "error_grid", "example_rows", "faded", "gallery", "grey_shifts", "information_panels",
+    "intensity_histograms", "loss_curves", "map_grid", "matrix_grid", "middle_slice", "mixture_histograms", "montage",
+    "noise_curves", "overlays", "paired_curves", "patient_boxes", "picture_of", "picture_panels", "predictions",
+    "recipe_steps", "registration_grid", "slice_dice", "slice_panels", "slot_grid", "stamp", "statistics_scatter",
+    "systems", "three_planes", "translation_grid", "two_streams", "use",
 ]
