@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
+from tests.joint import built
+from tests.tiny import make_tiny
+from xmod_lab.data.prepare import prepare
 from xmod_lab.errors import LabError
-from xmod_lab.evaluate.feature_plane import feature_plane
+from xmod_lab.evaluate.feature_plane import between_share, feature_plane, pixel_features
+from xmod_lab.evaluate.runs import test_volumes as volumes_of
 
 
 def cross(centre: list[float], arms: list[list[float]]) -> np.ndarray:
@@ -67,3 +74,40 @@ def test_features_that_do_not_vary_explain_nothing() -> None:
 def test_what_has_no_plane_is_refused(features: dict[str, np.ndarray]) -> None:
     with pytest.raises(LabError, match=r"must be \(n, d\) with one d"):
         feature_plane(features)
+
+
+def test_the_share_between_modalities() -> None:
+    """Two crosses, 6 apart: 9 between, 2 and 1/2 within."""
+    arms = [[2.0, 0.0], [0.0, 1.0]]
+    near, far = cross([1, 1], arms), cross([7, 1], arms)
+    assert between_share(near, far) == pytest.approx(9 / 11.5) == between_share(far, near)
+    assert between_share(near, np.tile(far, (25, 1))) == pytest.approx(9 / 11.5)
+    assert between_share(near, near[::-1]) == 0.0
+    assert between_share(np.ones((3, 2)), np.ones((2, 2))) == 0.0
+    assert between_share(np.ones((3, 2)), np.zeros((2, 2))) == 1.0
+
+
+def test_features_of_pixels_are_those_of_the_map_with_their_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path))
+    prepared = prepare(make_tiny(tmp_path, labelled=["A"], unlabelled=["B"], tested=["A", "B"]), "both", 32)
+    method = built("pnp_adanet").eval()
+    values, classes = pixel_features(method, prepared, "B", "features")
+    wanted, named = [], []
+    for case in volumes_of(prepared, "B"):
+        y = case.geometry.forward(case.truth, "nearest")
+        kept = [i for i in range(len(y)) if (y[i] > 0).any()][::2]
+        for i in kept:
+            slices = case.slices._replace(image=case.slices.image[i : i + 1])
+            found = method.maps({"B": slices})["features/B"].values[0]
+            for r in range(0, 32, 2):
+                for c in range(0, 32, 2):
+                    if case.slices.foreground[i, r, c]:
+                        wanted.append(found[:, r, c])
+                        named.append(y[i, r, c])
+    assert np.allclose(values, torch.stack(wanted).numpy(), atol=1e-3)
+    assert np.array_equal(classes, named) and {1, 2} <= set(classes)
+    for name in ("styles", "entropy"):
+        with pytest.raises(LabError, match=f"PnPAdaNet has no stack {name}/B"):
+            pixel_features(method, prepared, "B", name)

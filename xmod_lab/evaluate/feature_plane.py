@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xmod_lab.data.prepare import Prepared
 from xmod_lab.errors import LabError
+from xmod_lab.evaluate.runs import test_volumes
+
+if TYPE_CHECKING:
+    from xmod_lab.methods.base import Method
 
 
 def feature_plane(features: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[float, float]]:
@@ -31,3 +37,42 @@ def feature_plane(features: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndar
     plane, shares = axes[:2], strengths**2 / max(float((strengths**2).sum()), np.finfo(float).tiny)
     plane = plane * np.where(np.take_along_axis(plane, np.abs(plane).argmax(1)[:, None], 1) < 0, -1.0, 1.0)
     return {name: (v - mean) @ plane.T for name, v in values.items()}, (float(shares[0]), float(shares[1]))
+
+
+def between_share(first: np.ndarray, second: np.ndarray) -> float:
+    r"""Share of the variance of features (n, d) of two modalities that lies between them, in [0, 1].
+
+    .. math:: \frac{\beta}{\beta + \tfrac12 (\sigma_1^2 + \sigma_2^2)}, \quad \beta = \tfrac14 \|\mu_1 - \mu_2\|^2
+
+    with the sum over dimensions of each modality's variance; both weigh alike. 0 where the means agree, or nothing
+    varies, 1 where all that differs is the modality.
+    """
+    a, b = (np.asarray(v, np.float64) for v in (first, second))
+    between = float(((a.mean(0) - b.mean(0)) ** 2).sum()) / 4
+    within = float(a.var(0).sum() + b.var(0).sum()) / 2
+    return between / (between + within) if between + within > 0 else 0.0
+
+
+def pixel_features(method: Method, prepared: Prepared, modality: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, d) of pixels of the test volumes of `modality`, and their classes (n,) by the truth, for a picture.
+
+    name: the `stack` map ``<name>/<modality>`` of `method`. Of every second slice with a label the pixels in the body
+    are taken, in every second row and column: maps that are enlarged say the same again in between. LabError for a map
+    that the method has not, or is of another kind.
+    """
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    for case in test_volumes(prepared, modality):
+        labels = case.geometry.forward(case.truth, "nearest")
+        kept = np.flatnonzero((labels > 0).any((1, 2)))[::2]
+        if not len(kept):
+            continue
+        slices = case.slices._replace(image=case.slices.image[kept])
+        found = method.maps({modality: slices}).get(f"{name}/{modality}")  # type: ignore[operator]
+        if found is None or found.kind != "stack":
+            raise LabError(f"{type(method).__name__} has no stack {name}/{modality}", where="pixel_features")
+        body = case.slices.foreground[kept].numpy()[:, ::2, ::2]
+        values = found.values.permute(0, 2, 3, 1)[:, ::2, ::2].float().cpu().numpy()
+        parts.append((values[body], labels[kept][:, ::2, ::2][body]))
+    if not parts:
+        raise LabError(f"no test volume of {modality} has a labelled slice", where="pixel_features")
+    return np.concatenate([v for v, _ in parts]), np.concatenate([y for _, y in parts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xmod_lab.view.adaptation import feature_planes, rival_curves
 from xmod_lab.view.attention import draw_overlay, faded, overlays
 from xmod_lab.view.cycles import cycle_curves, mixture_histograms, noise_curves, paired_curves
 from xmod_lab.view.maps import channel_order, map_grid, matrix_grid, systems
@@ -29,9 +30,9 @@ from xmod_lab.view.volumes import Picture, gallery, picture_of, picture_panels
 __all__ = [
     "Picture", "Shown", "around", "attention_row", "attention_rows", "batch_panel", "centre_of", "channel_matrices",
     "channel_order", "checkerboard", "colours_of", "cycle_curves", "cycle_grid", "dice_matrix", "draw_contours",
-    "draw_overlay", "draw_slice", "error_grid", "example_rows", "faded", "gallery", "grey_shifts", "information_panels",
-    "intensity_histograms", "loss_curves", "map_grid", "matrix_grid", "middle_slice", "mixture_histograms", "montage",
-    "noise_curves", "overlays", "paired_curves", "patient_boxes", "picture_of", "picture_panels", "predictions",
-    "recipe_steps", "registration_grid", "slice_dice", "slice_panels", "slot_grid", "stamp", "statistics_scatter",
-    "systems", "three_planes", "translation_grid", "two_streams", "use",
+    "draw_overlay", "draw_slice", "error_grid", "example_rows", "faded", "feature_planes", "gallery", "grey_shifts",
+    "information_panels", "intensity_histograms", "loss_curves", "map_grid", "matrix_grid", "middle_slice",
+    "mixture_histograms", "montage", "noise_curves", "overlays", "paired_curves", "patient_boxes", "picture_of",
+    "picture_panels", "predictions", "recipe_steps", "registration_grid", "rival_curves", "slice_dice", "slice_panels",
+    "slot_grid", "stamp", "statistics_scatter", "systems", "three_planes", "translation_grid", "two_streams", "use",
 ]
