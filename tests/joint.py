@@ -20,7 +20,7 @@ READS = {"detached": ("sasan", "unet_individual"), "cyclegan_seg": ("cyclegan",)
 PAIRED = ("pix2pix", "mrgan", "dc2anet")
 """methods that learn from registered pairs, and the fields of a task that has them"""
 PAIRED_TASK: dict[str, Any] = {"draw": "paired", "one_modality_per_patient": False}
-ADAPTING = ("adaptsegnet", "cycada", "cyclegan_seg")
+ADAPTING = ("adaptsegnet", "cycada", "cyclegan_seg", "sifa", "sifa_v1", "bigl")
 """methods that adapt from the first modality, which has labels, to the second"""
 JOINT = Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32)
 
@@ -32,13 +32,12 @@ def task_of(name: str, modalities: tuple[str, ...] = ("A", "B")) -> dict[str, An
     return {"labelled": list(modalities), "unlabelled": []} | (PAIRED_TASK if name in PAIRED else {})
 
 
-def problem_of(name: str, modalities: tuple[str, ...] = ("A", "B"), size: int = 32) -> Problem:
+def problem_of(name: str, modalities: tuple[str, ...] = ("A", "B"), size: int = 32, **fields: Any) -> Problem:
     """The same as a method sees it."""
     labelled = modalities[:1] if name in ADAPTING else modalities
     unlabelled = modalities[len(labelled) :]
-    return dataclasses.replace(
-        JOINT, modalities=modalities, tested=modalities, labelled=labelled, unlabelled=unlabelled, size=size
-    )
+    own = {"modalities": modalities, "tested": modalities, "labelled": labelled, "unlabelled": unlabelled}
+    return dataclasses.replace(JOINT, **own, size=size, **fields)
 
 
 def built(name: str, modalities: str = "AB", size: int = 32, **config: Any) -> Any:

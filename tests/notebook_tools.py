@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from xmod_lab import paths
+from xmod_lab.data import manifest, phantoms
+from xmod_lab.files import locked
+from xmod_lab.profiles import profile_of
 
 PARAMETERS = 'profile: str = "lesson"  # effort\nseed: int = 0  # every draw follows it\n'
 FIGURE = "import matplotlib.pyplot as plt\n\nfigure, axes = plt.subplots(figsize=(1, 1))\naxes.plot([1, 2, 3]);"
@@ -22,6 +31,41 @@ def shared_folder(tmp_path_factory: Any) -> Path:
     """A folder of this test session that all its workers see."""
     base = Path(tmp_path_factory.getbasetemp())
     return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+
+PLAIN = ("XMOD_DATA", "XMOD_RUNS", "XMOD_SCORES", "XMOD_COMPARE", "PYTHONPATH")
+"""environment variables that would change what a series run does"""
+
+
+def smoke_home(tmp_path_factory: Any) -> Path:
+    """A home of this test session with the phantoms: `make lab` makes them before the series runs, too."""
+    folder = shared_folder(tmp_path_factory) / "home"
+    with locked(folder / "phantoms"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XMOD_HOME", str(folder))
+        for entry in manifest.load_manifest().values():
+            if entry.access == "phantom":
+                few = profile_of("smoke").subjects if entry.key == "brain_tumour" else len(entry.modalities)
+                phantoms.make(entry, subjects=few, jobs=2)
+    return folder
+
+
+def series(home: Path, *words: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """`xmod-lab series run` in the smoke profile, as a newcomer runs it."""
+    kept = {name: value for name, value in os.environ.items() if name not in PLAIN}
+    command = [sys.executable, "-m", "xmod_lab", "series", "run", *words, "--profile", "smoke"]
+    return subprocess.run(command, env=kept | {"XMOD_HOME": str(home)} | (extra or {}), capture_output=True, text=True,
+                          cwd=paths.checkout())
+
+
+def whole_series(tmp_path_factory: Any) -> tuple[Path, dict[str, Any]]:
+    """The folder of a smoke run of all notebooks, and its exit code and output: one a session, for all its workers."""
+    shared = shared_folder(tmp_path_factory)
+    said = shared / "series.json"
+    with locked(shared / "series"):
+        if not said.is_file():
+            done = series(smoke_home(tmp_path_factory), "--jobs", "2", "--out", str(shared / "series"))
+            said.write_text(json.dumps({"code": done.returncode, "out": done.stdout, "err": done.stderr}))
+    return shared / "series", json.loads(said.read_text())
 
 
 def cell(source: str, *tags: str, markdown: bool = False) -> Any:

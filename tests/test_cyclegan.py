@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tests.joint import JOINT, Kept, Watched, a_batch, built, one_step, weights
 from xmod_lab.errors import LabError
+from xmod_lab.losses.segmentation import dice_cross_entropy
 from xmod_lab.methods import METHODS
 from xmod_lab.methods.base import build_config, exactly_two
 from xmod_lab.methods.cyclegan import error_by_noise
@@ -227,3 +228,46 @@ def test_cyclegans_maps_by_hand() -> None:
         assert torch.allclose(found[f"critic/{name}/A"].values, enlarged, atol=1e-6)
         assert found[f"critic/{name}/A"].layer == {"real": "critics.B->A", "B": "critics.A->B"}[name]
     assert len(found) == 8 and set(method.maps({"A": batch["A"]})) == {k for k in found if k.endswith("/A")}
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_shape_term_by_hand(name: str) -> None:
+    """Of the labelled modality alone, half of it its images and half their translations; S and generators move."""
+    entry, batch = METHODS[name], a_batch()
+    batch["B"] = batch["B"]._replace(label=None)
+    problem = dataclasses.replace(JOINT, labelled=("A",), unlabelled=("B",))
+
+    def made(weight: float) -> Any:
+        torch.manual_seed(0)
+        values = {"width": 4, "shape_weight": weight} | entry.overrides
+        return entry.cls(build_config(entry.cls, values), problem)
+
+    method, calls = made(3.0), []
+    method.shape.encoder.dropout.p = 0.0
+    losses = one_step(method, update=lambda loss, *names: calls.append((names, loss.item())), batch=batch).losses
+    with torch.no_grad():
+        seen = [method.shape(x) for x in (batch["A"].image, method.translate(batch["A"].image, "A", "B"))]
+    expected = 3 * sum(dice_cross_entropy(logits, batch["A"].label).item() for logits in seen) / 2
+    assert losses["shape"] == pytest.approx(expected, rel=1e-4)
+    plain = one_step(made(0.0), update=Kept(), batch=batch).losses
+    assert {k: v for k, v in losses.items() if k != "shape"} == pytest.approx(plain, rel=1e-5)
+    assert [names for names, _ in calls] == [("critics",), ("generators", "shape")]
+    whole = sum(v for k, v in losses.items() if not k.startswith(("critic", "change")))
+    assert calls[1][1] == pytest.approx(whole, rel=1e-5)
+    watched = Watched(method)
+    one_step(method, update=watched, batch=batch)
+    assert [moved for _, moved in watched.seen] == [{"critics"}, {"generators", "shape"}]
+
+
+def test_the_shape_term_reaches_the_generator_and_asks_for_labels() -> None:
+    """With this term alone a translation changes; without labels there is nothing to learn it from."""
+    quiet = {"identity_weight": 0.0, "reconstruction_weight": 0.0}
+    method, batch = built("cyclegan", shape_weight=1.0, **quiet), a_batch()
+    made = {w: method.translate(batch[w[0]].image, *w) for w in WAYS}
+    term = method._shape_term(batch, made)
+    for way in WAYS:
+        slopes = torch.autograd.grad(term, list(method.generators["->".join(way)].parameters()), retain_graph=True)
+        assert sum(slope.abs().sum() for slope in slopes) > 0
+    unlabelled = dataclasses.replace(JOINT, labelled=(), unlabelled=("A", "B"))
+    with pytest.raises(LabError, match="a shape term needs labels"):
+        METHODS["cyclegan"].cls(build_config(METHODS["cyclegan"].cls, {"width": 4, "shape_weight": 1.0}), unlabelled)

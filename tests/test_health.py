@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
-from xmod_lab.bench import health
+from xmod_lab.bench import health, tables
+from xmod_lab.bench.patients import METRICS, rows_of
 from xmod_lab.files import write_json
 from xmod_lab.losses.translation import slot_loss
-from xmod_lab.runs import Run, RunSpec
+from xmod_lab.runs import Run, RunSpec, reads_of
 
 
 def finished(folder: Path, log: list[dict[str, float]], config: dict[str, float], missing: float = 0.0) -> Run:
@@ -102,3 +103,103 @@ def test_guessing_is_what_constant_answers_cost() -> None:
         found = slot_loss(constant, own).item()
         assert health.guessing(count, {"exclusive": False}) == pytest.approx(found, rel=1e-5)
         assert health.guessing(count, {}) == pytest.approx(math.log(count))
+
+
+SUBREGIONS = ("brain_tumour", "subregions")
+
+
+def adapted(folder: Path, log: list[dict[str, float]], dice: float, missing: tuple[str, ...] = (),
+            spec: RunSpec | None = None, home: str = "T1") -> Run:
+    """A finished run on BiGL's task with the given Dice on T2; `missing` structures are missed in `home`."""
+    spec = spec or RunSpec("sasan", *SUBREGIONS)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", {"spec": dataclasses.asdict(spec), "config": {"reconstruction_weight": 10.0}})
+    lines = [json.dumps({"step": i, "stage": "adaptation"} | line) for i, line in enumerate(log)]
+    (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+    table = pd.DataFrame([
+        {"modality": m, "network": m, "structure": s, "region": s in ("WT", "TC"), "patient": p,
+         "missing": float(m == home and s in missing)} | dict.fromkeys(METRICS[:-1], dice if m == "T2" else 0.8)
+        for m in ("T2", "T1") for s in ("NCR/NET", "ED", "ET", "WT", "TC") for p in "ab"
+    ])  # fmt: skip
+    table.to_csv(folder / "scores.csv", index=False)
+    return Run(spec, folder)
+
+
+def losses(**values: float | list[float]) -> list[dict[str, float]]:
+    """Forty steps: a number stays, of a list each has an equal part."""
+    return [{name: v if isinstance(v, float) else v[i * len(v) // 40] for name, v in values.items()} for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("log", "dice", "said"),
+    [
+        ({"critic/main": [0.7, 0.001, 0.001, 0.001], "adversarial/main": 5.0}, 0.02, None),  # it won later
+        ({"critic/main": [0.7] + [0.001] * 19, "adversarial/main": 5.0}, 0.02, "critic/main won early in stage adapta"),
+        ({"critic": [0.7] + [0.001] * 19, "adversarial": 5.0}, 0.02, "critic won early"),
+        ({"critic/main": [0.7] + [0.001] * 19, "adversarial/main": 5.0}, 0.5, None),  # the target was learned
+        ({"critic/main": [0.7] + [0.001] * 19}, 0.02, None),  # the control: nobody listens
+        ({"critic/main": [0.7] + [0.001] * 9 + [0.3] * 10, "adversarial/main": 5.0}, 0.02, None),  # it did not last
+        ({"critic/main": [0.7] + [-0.5] * 19, "adversarial/main": 5.0}, 0.02, None),  # Wasserstein
+        ({"critic/feature": [0.7] + [0.001] * 19, "feature": 5.0}, 0.02, "critic/feature won early"),
+        ({"critic/cyclegan": 0.2, "change/cyclegan": 0.001}, 0.5, "change by translation is 0.001"),
+        ({"critic/cyclegan": 0.2, "reconstruction/cyclegan": 5.0}, 0.5, "reconstruction is 0.5"),
+        ({"critic/cyclegan": 0.2, "reconstruction/cyclegan": 1.0, "change/cyclegan": 0.2}, 0.5, None),
+        ({"gamma/position": 1e-5, "gamma/channel": -1e-4}, 0.5, "weight of attention is 0.0001"),
+        ({"gamma/position": 1e-5, "gamma/channel": -0.1}, 0.5, None),
+        ({"open": [0.0] * 40}, 0.5, "share of steps with the gate open is 0"),
+        ({"open": [0.0] * 39 + [1.0]}, 0.5, None),
+    ],
+)
+def test_health_of_adaptation(tmp_path: Path, log: dict[str, list[float]], dice: float, said: str | None) -> None:
+    found = health.problems(adapted(tmp_path, losses(segmentation=[10.0, 1.0], **log), dice))
+    assert (not found) if said is None else (len(found) == 1 and said in found[0])
+
+
+def test_the_way_back_is_weighed_by_what_the_method_calls_it(tmp_path: Path) -> None:
+    for value, wrong in ((1.0, False), (5.0, True)):
+        log = falling(10, 1, critic=0.2, reconstruction=value)
+        assert bool(health.problems(finished(tmp_path, log, {"cycle_weight": 10.0}))) == wrong
+
+
+def test_what_the_plain_network_misses_is_asked_of_nobody(tmp_path: Path) -> None:
+    log = losses(segmentation=[10.0, 1.0])
+    plain = [adapted(tmp_path / f"s{i}", log, 0.1, miss, RunSpec("source_only", *SUBREGIONS, seed=i))
+             for i, miss in enumerate([("ET",), ("ET", "TC")])]  # fmt: skip
+    upper = adapted(tmp_path / "t", log, 0.5, ("ET",), RunSpec("target_only", *SUBREGIONS), "T2")
+    other = adapted(tmp_path / "b", log, 0.5, ("ET", "WT"))
+    assert health.unseen([*plain, other]) == {"brain_tumour/subregions": ["ET in T1"]}
+    hidden = health.unseen([*plain, upper, other])["brain_tumour/subregions"]
+    assert hidden == ["ET in T1", "ET in T2"]
+    assert health.problems(other, hidden) == ["WT in T1 is missed in 100% of the patients"]
+    assert health.problems(plain[1], hidden) == ["TC in T1 is missed in 100% of the patients"]
+    assert not health.problems(plain[0], hidden) and not health.problems(upper, hidden)
+    assert len(health.problems(other)) == 2  # a page of a suite without plain networks excuses nothing
+    assert health.unseen([other]) == {}
+    whole = adapted(tmp_path / "o", log, 0.1, ("ET",), RunSpec("source_only", "brain_tumour", "t1_to_t2"))
+    assert health.unseen([whole]) == {}  # of tasks that say what they report
+
+
+def test_rows_hold_what_the_task_reports(tmp_path: Path) -> None:
+    rows = rows_of([adapted(tmp_path, [], 0.5, spec=RunSpec("source_only", *SUBREGIONS))])
+    assert set(rows["structure"]) == {"WT", "TC", "ET"} and len(rows) == 3 * 2 * 2
+
+
+def test_what_is_wrong_with_a_translator_is_wrong_with_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path))
+    spec = RunSpec("detached", "whole_heart", "sasan_mr_to_ct", settings=(("labels", "own"), ("translator", "sasan")))
+    specs = [spec, *reads_of(spec).values()]
+    for one in specs:
+        write_json(one.folder / "environment.json", dict.fromkeys(
+            ("python", "platform", "device", "threads", "processes", "commit"), "x") | {"versions": {}})  # fmt: skip
+        facts = {"precision": "p", "seconds": 10, "peak_memory_mb": 1, "means": {}}
+        write_json(one.folder / "scores.json", facts)
+    wrong = {"detached": [], "sasan": ["it copies"]}
+    monkeypatch.setattr(tables, "problems", lambda run, unseen=(): wrong[run.spec.method])
+    runs = [Run(one, one.folder) for one in specs]
+    found = tables.provenance(runs[:1])
+    assert (found["runs"], found["read"], found["training_seconds"]) == (1, 1, 20)
+    assert found["problems"] == {str(spec): "sasan: it copies"}
+    both = tables.provenance(runs)  # a suite that has the translator itself tells its problems where they are
+    assert "read" not in both and both["problems"] == {str(specs[1]): "it copies"} and both["training_seconds"] == 20

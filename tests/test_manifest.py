@@ -89,6 +89,12 @@ def test_a_sound_entry_passes() -> None:
     assert parse(entry(), "x.yaml")["set"].task().class_names == ["core", "rim"]
 
 
+def test_tables_report_every_class_unless_a_task_says_otherwise() -> None:
+    assert parse(entry(), "x.yaml")["set"].task().structures == ["core", "rim"]
+    named = parse(entry(tasks=task(reported=["all", "core"])), "x.yaml")["set"].task()
+    assert named.structures == ["all", "core"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -114,6 +120,8 @@ def test_a_sound_entry_passes() -> None:
         ({"tasks": task(classes={"core": ["necrosis"]}, regions={})}, "unknown structure ['necrosis']"),
         ({"tasks": task(classes={"a": ["core"], "b": ["core"]}, regions={})}, "belongs to two classes"),
         ({"tasks": task(regions={"all": ["edge"]})}, "unknown class ['edge']"),
+        ({"tasks": task(reported=["all", "edge"])}, "tasks.one.reported: unknown class or region ['edge']"),
+        ({"tasks": task(split={"like": ["T1"]})}, "tasks.one.split.like: ['T1'] not in the stack"),
         ({"tasks": task(labelled=[])}, "labelled modalities and classes go together"),
         ({"tasks": task(labelled=[], unlabelled=[], classes={}, regions={})}, "names no modality to train on"),
         ({"tasks": task(draw="paired"), "relation": "independent"}, "paired needs relation 'registered'"),

@@ -3,57 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from notebook_tools import shared_folder
+from notebook_tools import series, smoke_home, whole_series
 
-from xmod_lab import paths
-from xmod_lab.data import manifest, phantoms
-from xmod_lab.profiles import profile_of
 from xmod_lab.series import expected, source
-
-PLAIN = ("XMOD_DATA", "XMOD_RUNS", "XMOD_SCORES", "XMOD_COMPARE", "PYTHONPATH")
-"""environment variables that would change what a series run does"""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of tests/test_notebooks.py, with its phantoms: `make lab` makes them before the series runs, too."""
-    folder = shared_folder(tmp_path_factory) / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XMOD_HOME", str(folder))
-        for entry in manifest.load_manifest().values():
-            if entry.access == "phantom":
-                few = profile_of("smoke").subjects if entry.key == "brain_tumour" else len(entry.modalities)
-                phantoms.make(entry, subjects=few, jobs=2)
-    return folder
+    return smoke_home(tmp_path_factory)
 
 
-def series(home: Path, *words: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if name not in PLAIN}
-    command = [sys.executable, "-m", "xmod_lab", "series", "run", *words, "--profile", "smoke"]
-    return subprocess.run(command, env=kept | {"XMOD_HOME": str(home)} | (extra or {}), capture_output=True, text=True,
-                          cwd=paths.checkout())
-
-
-def test_the_smoke_series_passes_with_the_expected_numbers(home: Path, tmp_path: Path) -> None:
-    began = time.monotonic()
-    runs = str(home.parent / "smoke" / "runs")  # what test_notebooks.py has trained, if it came first
-    done = series(home, "--jobs", "2", "--out", str(tmp_path / "out"), "--runs", runs)
-    print(f"{done.stdout}\nthe whole series took {time.monotonic() - began:.0f} s")
-    assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+def test_the_smoke_series_passes_with_the_expected_numbers(tmp_path_factory: pytest.TempPathFactory) -> None:
+    out, said = whole_series(tmp_path_factory)
+    print(said["out"])
+    assert said["code"] == 0, said["out"] + said["err"]
+    report = json.loads((out / "report.json").read_text())
     names = [notebook.name for notebook in source.find([])]
     assert [row["name"] for row in report["notebooks"]] == names
     assert {row["status"] for row in report["notebooks"]} <= {"pass", "not run"}
     assert not report["differences"]
     for name in ("00_start_here", "01_data_prep", "02_domain_gap"):
-        assert (tmp_path / "out" / f"{name}.html").is_file()
+        assert (out / f"{name}.html").is_file()
 
 
 def test_every_notebook_has_expected_numbers_that_say_something() -> None:

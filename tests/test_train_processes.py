@@ -48,9 +48,9 @@ KILLED = ("uagan", "csa", "targan", "stargan", "csgan", "remic", "enriched", "cy
 
 @pytest.mark.parametrize("name", [*KILLED, *PAIRED, *ADAPTING])
 def test_killed_methods_end_bit_identical(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """SIGKILL in the first, a middle and the last of CSGAN's and CyCADA's stages, at the same steps of methods with two
-    optimisers, with running statistics a modality, averaged weights, a running style, another method's derived images,
-    pools of earlier translations, and weights that keep a singular vector."""
+    """SIGKILL in the first, a middle and the last of CSGAN's, CyCADA's and BiGL's stages, at the same steps of methods
+    with two optimisers, with running statistics a modality, averaged weights, a running style, derived images, pools of
+    earlier translations, and weights that keep a singular vector."""
     make_tiny(tmp_path / "home", **TASK)
     drawn = random.Random(int.from_bytes(os.urandom(4), "big"))
     steps = [drawn.choice(stage) for stage in (range(1, 4), range(5, 15), range(16, 19))]
@@ -106,13 +106,14 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
 
 
 def test_two_processes_agree_on_adversarial_training_and_on_running_statistics(tmp_path: Path) -> None:
-    """UAGAN, TarGAN: two optimisers and second derivatives. CSA: each normalises its own slices, all end with one."""
+    """UAGAN, TarGAN: two optimisers and second derivatives. CSA, SIFA: each normalises its own slices, all end with one
+    set of statistics; SIFA's pools are each process's own."""
     make_tiny(tmp_path / "home", **TASK)
-    more = ("--report", "--method", "uagan", "csa", "targan", "--steps", "8")
+    more = ("--report", "--method", "uagan", "csa", "targan", "sifa", "--steps", "8")
     group = start(tmp_path / "run", tmp_path / "home", *more, launcher=torchrun(free_port()))
     output = group.communicate(timeout=240)[0]
     assert group.returncode == 0, output
-    for name, running in ((".", False), ("csa", True), ("targan", False)):
+    for name, running in ((".", False), ("csa", True), ("targan", False), ("sifa", True)):
         folder = tmp_path / "run" / name
         reports = [json.loads((folder / f"report{rank}.json").read_text()) for rank in (0, 1)]
         assert reports[0]["weights"] == reports[1]["weights"]
@@ -121,14 +122,17 @@ def test_two_processes_agree_on_adversarial_training_and_on_running_statistics(t
         assert reports[0]["drawn"] != reports[1]["drawn"]
 
 
-def test_two_processes_agree_on_a_gate(tmp_path: Path) -> None:
-    """CyCADA's accuracies, which are part of its state, are means over the processes; so is then what they allow."""
+def test_two_processes_agree_on_a_gate_and_on_derived_images(tmp_path: Path) -> None:
+    """CyCADA's accuracies, which are part of its state, are means over the processes; so is then what they allow. The
+    first process derives the images that both see in BiGL's second stage; pools are each one's own."""
     make_tiny(tmp_path / "home", **TASK)
-    more = ("--report", "--method", "cycada", "adaptsegnet", "--steps", "30")
+    more = ("--report", "--method", "cycada", "adaptsegnet", "bigl", "--steps", "30")
     group = start(tmp_path / "run", tmp_path / "home", *more, launcher=torchrun(free_port()))
     output = group.communicate(timeout=240)[0]
     assert group.returncode == 0, output
-    for folder in (tmp_path / "run", tmp_path / "run" / "adaptsegnet"):
+    for folder in (tmp_path / "run", tmp_path / "run" / "adaptsegnet", tmp_path / "run" / "bigl"):
         reports = [json.loads((folder / f"report{rank}.json").read_text()) for rank in (0, 1)]
         assert reports[0]["weights"] == reports[1]["weights"] and reports[0]["drawn"] != reports[1]["drawn"]
     assert [line["stage"] for line in read_log(tmp_path / "run")].count("feature") == 6
+    derived = tmp_path / "run" / "bigl" / "derived"
+    assert {path.name for path in derived.iterdir()} == {"T1_to_T2.npy", "T2_to_T1.npy"}

@@ -101,7 +101,7 @@ def test_errors_are_looked_at_where_a_claim_asks() -> None:
 
 
 def test_what_claims_of_translators_need_is_scored() -> None:
-    without = {"csa", "csa-ablations", "uagan", "joint-real"}
+    without = {"csa", "csa-ablations", "uagan", "joint-real", "adaptation", "adaptation-ablations", "adaptation-real"}
     assert {grid for grid, claims in CLAIMS.items() if not about_translators(claims)} == without
 
 

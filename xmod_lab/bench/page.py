@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from xmod_lab.bench.adaptation import THICK, adaptation_tables, beside, from_sasan, place_of
 from xmod_lab.bench.adapted import adapted_tables
 from xmod_lab.bench.claims import CLAIMS, SAYS
-from xmod_lab.bench.patients import EXTRACTOR, paper_table, system
+from xmod_lab.bench.patients import EXTRACTOR, paper_table
+from xmod_lab.bench.published_adaptation import STACKED, UNADAPTED
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.translators import Shown, recorded_tables
 from xmod_lab.bench.verdicts import gate_verdicts, untrained, verdicts
@@ -33,6 +35,14 @@ TRANSLATORS = (
     "halves of the same patients' slices: other patients add to it."
 )
 """said on the page of a suite of translators"""
+ADAPTATION = (
+    "Tables and claims are of the structures that a task reports, of the brain phantom WT, TC and ET, and their mean. "
+    "HD95 is the larger one of both directions; where BiGL has ASD stands ASSD. Published numbers are of BraTS 2019 "
+    "and MM-WHS, of other patients and larger networks: their differences give a claim's direction, and no more. The "
+    f"lower bounds ({', '.join(f'`{name}`' for name in UNADAPTED)}) count as trained if they are so in the modality "
+    "that has labels: that they fail in the other one is what claims say of them."
+)
+"""said on the page of a suite of systems that adapt"""
 SETTLED = {
     "translation": "Learning rates, the weight of the way back and how generators grow were settled in trials on fold "
     "0 of the abdomen phantom: pictures and errors of one test patient a modality were looked at, no S-score and no "
@@ -67,7 +77,7 @@ def recorded(name: str, folder: Path) -> Recorded:
     path = folder / f"{name}-patients.csv"
     if not path.is_file():
         raise LabError(f"suite {name!r} is not recorded", where=folder, mend=f"xmod-lab bench run --suite {name}")
-    rows = pd.read_csv(path, dtype={"patient": str})
+    rows = beside(pd.read_csv(path, dtype={"patient": str}))
     real = all(dataset(str(key)).access != "phantom" for key in rows["dataset"].unique())
     texts, folds = problems_by_system(name, read_json(folder / f"{name}.json")["problems"])
     asked = CLAIMS[grid_of(name)]
@@ -87,15 +97,49 @@ def page(name: str, folder: Path) -> str:
 
     rows, distances, sick, claims, real = recorded(name, folder)
     facts = read_json(folder / f"{name}.json")
+    adapts = grid_of(name).startswith("adaptation")
+    taken, more = _taken(name, folder)
     parts = [f"# {name}", _preamble(name, rows, facts, real)]
+    parts += [_of_adaptation(rows, facts, taken, name)] if adapts else []
     for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
         parts.append(f"## {key} / {task}")
-        for shown in _tables_of(part, distances):
-            marks = [_marked(f"{key}/{task}/{one}", sick, shown) for one in shown.table["system"]]
+        for shown in adaptation_tables(part, taken) if adapts else _tables_of(part, distances):
+            marks = [_marked(f"{key}/{task}/{one}", sick | more, shown) for one in shown.table["system"]]
             parts.append(f"{shown.title}\n\n{to_markdown(shown.table.assign(system=marks))}")
     parts.append("## Did they train?\n\n" + _trained(sick))
     parts.append("## Claims\n\n" + to_markdown(claims.fillna("")))
     return "\n\n".join(parts) + "\n"
+
+
+def _taken(name: str, folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Of the record of SASAN's suite beside that of `name`, what the heart's table takes from it; else nothing."""
+    import pandas as pd
+
+    other = f"sasan-{name.rpartition('-')[2]}"
+    if grid_of(name) != "adaptation" or not (folder / f"{other}-patients.csv").is_file():
+        return pd.DataFrame(), {}
+    found = recorded(other, folder)
+    return from_sasan(found.rows, found.sick)
+
+
+def _of_adaptation(rows: pd.DataFrame, facts: dict[str, Any], taken: pd.DataFrame, name: str) -> str:
+    """What the tables of a suite of systems that adapt are of."""
+    parts = [ADAPTATION]
+    for place, unseen in facts.get("unseen", {}).items():
+        parts.append(f"No plain U-Net with labels finds {', '.join(unseen)} of `{place}` at this size: that a system "
+                     "misses it is no failure of training, and costs it what it costs.")  # fmt: skip
+    if (rows["system"] == STACKED).any():
+        parts.append(f"`{STACKED}` has as many training patients as `target_only`, not the same ones, and is tested "
+                     "on the same.")  # fmt: skip
+    if len(taken):
+        other = f"sasan-{name.rpartition('-')[2]}"
+        parts.append(f"Rows \"{THICK.removeprefix(', ')}\" are those of [{other}.md]({other}.md): the same patients, "
+                     "folds and steps, but slices with their two neighbours, as SASAN has them. They are shown; no "
+                     "claim here rests on them.")  # fmt: skip
+    if facts.get("read"):
+        parts.append(f"Time includes {facts['read']} CycleGANs that runs read; what is wrong with one is wrong with "
+                     "its readers.")  # fmt: skip
+    return " ".join(parts)
 
 
 def verdict_counts(name: str, folder: Path) -> str:
@@ -149,7 +193,7 @@ def problems_by_system(name: str, problems: dict[str, str]) -> tuple[dict[str, s
     folds: dict[str, set[int]] = {}
     for spec in suite(name):
         if text := problems.get(str(spec)):
-            place = f"{spec.dataset}/{spec.task_name}/{system(spec)}"
+            place = place_of(spec)
             texts.setdefault(place, []).append(f"fold {spec.fold}, seed {spec.seed}: {text}")
             folds.setdefault(place, set()).add(spec.fold)
     return {place: "; ".join(found) for place, found in texts.items()}, folds

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.published import MEAN
 from xmod_lab.bench.suites import WEIGHTED, suite
+from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.translators import UNTRANSLATED
 from xmod_lab.methods import METHODS
 from xmod_lab.methods.base import offers
@@ -89,7 +90,8 @@ def patient_rows(name: str, scored: Sequence[Scored] = ()) -> pd.DataFrame:
 
 
 def rows_of(runs: Iterable[Run]) -> pd.DataFrame:
-    """One row a run, test patient, tested modality and structure, segmented by the modality's own network."""
+    """One row a run, test patient, tested modality and structure that the task reports (`Task.structures`), segmented
+    by the modality's own network."""
     import pandas as pd
 
     parts = []
@@ -97,7 +99,8 @@ def rows_of(runs: Iterable[Run]) -> pd.DataFrame:
         if not (run.folder / "scores.csv").is_file():  # it only translates
             continue
         spec, rows = run.spec, run.table()
-        rows = rows[(rows["network"] == rows["modality"]) & ~rows["region"]]
+        reported = dataset(spec.dataset).task(spec.task_name).structures
+        rows = rows[(rows["network"] == rows["modality"]) & rows["structure"].isin(reported)]
         named = (spec.dataset, spec.task_name, spec.method, spec.variant, system(spec), spec.fold, spec.seed)
         kept = rows[["patient", "modality", "structure", *(metric for metric in METRICS if metric in rows)]]
         parts.append(pd.DataFrame([named] * len(kept), columns=list(RUN), index=kept.index).join(kept))

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab import paths
 from xmod_lab.bench.claims import CLAIMS, Claim
-from xmod_lab.bench.health import problems
+from xmod_lab.bench.health import problems, unseen
 from xmod_lab.bench.page import grid_of, page
 from xmod_lab.bench.patients import TRANSLATED, gate_rows, patient_rows, scored_runs, translator_rows
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.translators import rows_of
 from xmod_lab.errors import LabError
 from xmod_lab.files import atomic_file, read_json, write_json, write_text
-from xmod_lab.runs import Run
+from xmod_lab.runs import Run, reads_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,18 +140,35 @@ def _distances(scored: list[Scored]) -> pd.DataFrame:
 
 
 def provenance(runs: list[Run]) -> dict[str, Any]:
-    """What the runs were made with: every value that occurred, total seconds and the largest memory."""
-    found: dict[str, Any] = {"runs": len(runs)}
-    environments = [read_json(run.folder / "environment.json") for run in runs]
+    """What the runs were made with: every value that occurred, total seconds and the largest memory.
+
+    Translators that runs read and that are none of the suite's own count as part of them: `read` says how many there
+    are, and what is wrong with one is wrong with its reader.
+    """
+    own = {run.folder for run in runs}
+    behind = {
+        run.folder: [Run(spec, spec.folder) for spec in reads_of(run.spec).values() if spec.folder not in own]
+        for run in runs
+    }
+    others = list({other.folder: other for each in behind.values() for other in each}.values())
+    hidden = unseen(runs)
+
+    def wrong(run: Run) -> list[str]:
+        found = problems(run, hidden.get(f"{run.spec.dataset}/{run.spec.task_name}", ()))
+        return found + [f"{other.spec.method}: {text}" for other in behind[run.folder] for text in problems(other)]
+
+    found: dict[str, Any] = {"runs": len(runs)} | ({"read": len(others)} if others else {})
+    found |= {"unseen": hidden} if hidden else {}
+    environments = [read_json(run.folder / "environment.json") for run in (*runs, *others)]
     for key in ("python", "platform", "device", "threads", "processes", "commit"):
         found[key] = sorted({str(e[key]) for e in environments})
     packages = {name for e in environments for name in e["versions"]}
     found["versions"] = {p: sorted({e["versions"].get(p, "absent") for e in environments}) for p in sorted(packages)}
-    scores = [run.scores() for run in runs]
+    scores = [run.scores() for run in (*runs, *others)]
     found["precision"] = sorted({s["precision"] for s in scores})
     found["training_seconds"] = round(sum(s["seconds"] for s in scores))
     found["longest_run_seconds"] = round(max(s["seconds"] for s in scores))
-    found["problems"] = {f"{run.spec}": "; ".join(bad) for run in runs if (bad := problems(run))}
+    found["problems"] = {f"{run.spec}": "; ".join(bad) for run in runs if (bad := wrong(run))}
     found["peak_memory_mb"] = max(s["peak_memory_mb"] for s in scores)
     return found
 

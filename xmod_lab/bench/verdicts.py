@@ -9,10 +9,15 @@ A difference is method minus the other, by patient, mean over structures and see
                   has another sign in another fold, whose networks were trained on other patients; or there are five
                   patients or fewer, with whom no signed-rank test reaches 0.05
 
+A lower bound of adaptation (`UNADAPTED`) counts as trained if it is in the modality that has labels: that it fails in
+the other one is what such claims say. Where a claim says how large a difference is at the least, that much is taken off
+before interval, p and folds decide.
+
 The interval is of the networks that were trained: with one seed it says nothing of another training. The numbers of
 the health limits are older than the recorded runs. That a missed structure is counted by patient, that a system must
 beat both trivial answers and that folds must agree was added later, and can only turn a verdict into "cannot tell".
-That a paper's table decides the direction was settled after the runs, too.
+That a paper's table decides the direction was settled after the runs, too. The rules of lower bounds and of least
+differences are older than the runs that they are about, and no older verdict hangs on them.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 from xmod_lab.bench.claims import Claim
 from xmod_lab.bench.patients import ERRORS, NAMES, PLAIN, SHARES, TRANSLATED, by_patient
 from xmod_lab.bench.published import MEAN, NOT_ADAPTED
+from xmod_lab.bench.published_adaptation import UNADAPTED
+from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.scored import SCORER
 from xmod_lab.evaluate.statistics import ALPHA, holm, mean_interval, signed_rank, smallest_p
 
@@ -84,15 +91,18 @@ def verdicts(
     short = _short(sick, folds)
     for claim in claims:
         here = rows[(rows["dataset"] == claim.dataset) & (rows["task"] == claim.task)]
+        if claim.structure:
+            here = here[here["structure"] == claim.structure]
         here = by_patient(_same_seeds(here[here["system"].isin(claim.systems)]))
         here = here[here["modality"] == claim.modality]
         wide = here.pivot_table(index=["fold", "patient"], columns="system", values=claim.metric)
         line = {
             "claim": claim.key,
             "data set": f"{claim.dataset}/{claim.task}",
-            "tested on": claim.modality,
+            "tested on": " ".join(filter(None, (claim.modality, claim.structure))),
             "metric": NAMES.get(claim.metric, claim.metric),
-            "comparison": " - ".join(s if claim.less == () else f"({s})" for s in _sides(claim)),
+            "comparison": " - ".join(s if claim.less == () else f"({s})" for s in _sides(claim))
+            + (f" ≥ {claim.least:g}" if claim.least else ""),
             "published": "" if claim.published is None else f"{claim.published:+g}",
         }
         if absent := [s for s in claim.systems if s not in wide]:
@@ -105,7 +115,7 @@ def verdicts(
             difference = difference - (wide[claim.less[0]] - wide[claim.less[1]])
         difference = (difference * scale).dropna()
         seen = _seen(real, claim.same_data)
-        judged = _judged(difference, claim.direction, _sick(claim, short), seen, form)
+        judged = _judged(difference, claim.direction, _sick(claim, short), seen, form, claim.least)
         asked = (*claim.systems, *_behind(claim), *[SCORER] * (claim.metric in TRANSLATED))
         out = set().union(*(folds.get(f"{claim.dataset}/{claim.task}/{s}", set()) for s in asked))
         found.append(line | judged | {"healthy folds": _without(difference, out, form) if out else ""})
@@ -155,24 +165,26 @@ def _same_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["seed"].isin(set.intersection(*seeds))] if seeds else rows
 
 
-def _judged(difference: pd.Series, direction: int, reason: str, seen: str, form: str = "+.2f") -> dict[str, Any]:
-    """Columns n to reason of one comparison; `difference` is indexed by fold and patient."""
+def _judged(
+    difference: pd.Series, direction: int, reason: str, seen: str, form: str = "+.2f", least: float = 0.0
+) -> dict[str, Any]:
+    """Columns n to reason of one comparison; `difference` is indexed by fold and patient, and to be above `least`."""
     values = difference.to_numpy()
     low, high = mean_interval(values)
-    decided = low > 0 or high < 0
+    decided = low > least or high < least
     folds = difference.groupby(level=0).mean()
     if not reason and smallest_p(len(values)) >= ALPHA:
         reason = f"{len(values)} patients are too few"
-    if not reason and decided and (folds > 0).any() and (folds < 0).any():
+    if not reason and decided and (folds > least).any() and (folds < least).any():
         reason = "folds disagree: " + ", ".join(f"{v:{form}}" for v in folds)
     verdict = "cannot tell"
     if decided and not reason:
-        verdict = seen if (low > 0) == (direction > 0) else "not seen"
+        verdict = seen if (low > least) == (direction > 0) else "not seen"
     return {
         "n": len(values),
         "difference": f"{values.mean():{form}}",
         "interval": f"{low:{form}} to {high:{form}}",
-        "p": signed_rank(values)[0],
+        "p": signed_rank(values - least)[0],
         "verdict": verdict,
         "reason": reason,
     }
@@ -217,7 +229,8 @@ def _sick(claim: Claim, sick: Mapping[str, str]) -> str:
     place = f"{claim.dataset}/{claim.task}"
     where = f"{_towards(claim.metric) if translated else ''}{claim.modality}"
     for system in claim.systems:
-        for key in (f"{place}/{system}", f"{place}/{system}/{where}"):
+        asked = dataset(claim.dataset).task(claim.task).labelled if system in UNADAPTED and not translated else [where]
+        for key in (f"{place}/{system}", *(f"{place}/{system}/{m}" for m in asked)):
             if key in sick and system != NOT_ADAPTED:  # that it fails is what the claim says
                 return f"{system}: {sick[key]}"
     for system in _behind(claim):

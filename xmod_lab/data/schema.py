@@ -101,11 +101,13 @@ class Split(_Strict):
 
     disjoint: each fold is a data set of its own, part f of the patients, and tests on a third of them (UAGAN).
     most: training patients that each modality keeps, to learn from few; those of 2 are among those of 4.
+    like: of a task that stacks these modalities: it tests whom a task of theirs tests, if each patient has them all.
     """
 
     folds: int = Field(default=4, ge=2)
     disjoint: bool = False
     most: int | None = Field(default=None, ge=2)
+    like: list[str] = Field(default_factory=list)
     val: float = Field(default=0.1, ge=0, lt=1)
     seed: int = 0
 
@@ -123,6 +125,8 @@ class Task(_Strict):
     """class name -> structures it unites; class index = position + 1, 0 is background. May not overlap."""
     regions: dict[str, list[str]] = Field(default_factory=dict)
     """region name -> class names it unites, scored beside the classes (whole tumour, tumour core)"""
+    reported: list[str] = Field(default_factory=list)
+    """classes and regions that tables and claims are about, in the tables' order; empty: every class, no region"""
     draw: Literal["unpaired", "paired"] = "unpaired"
     """paired: the same slices of registered data, or of a task whose overrides register"""
     one_modality_per_patient: bool = True
@@ -144,6 +148,11 @@ class Task(_Strict):
     @property
     def class_names(self) -> list[str]:
         return list(self.classes)
+
+    @property
+    def structures(self) -> list[str]:
+        """What tables and claims are about."""
+        return self.reported or self.class_names
 
     @property
     def register(self) -> Any:
@@ -236,6 +245,10 @@ class Dataset(_Strict):
         for region, group in task.regions.items():
             if missing := set(group) - set(task.classes):
                 raise ValueError(f"tasks.{name}.regions.{region}: unknown class {sorted(missing)}")
+        if unknown := set(task.reported) - {*task.classes, *task.regions}:
+            raise ValueError(f"tasks.{name}.reported: unknown class or region {sorted(unknown)}")
+        if unknown := set(task.split.like) - set(task.stack):
+            raise ValueError(f"tasks.{name}.split.like: {sorted(unknown)} not in the stack")
         if task.register is not None:
             self._check_registration(name, task)
         elif task.draw == "paired" and self.relation != "registered":
@@ -255,10 +268,7 @@ class Dataset(_Strict):
                 raise ValueError(f"tasks.{name}.overrides.register: {why}")
 
     def label_of(self, modality: str) -> LabelFiles:
-        """The label files that belong to `modality` (the first member's, for stacked modalities).
-
-        Raises LabError if the data set has none for it (RIRE has no labels at all).
-        """
+        """The label files of `modality`, for a stack the first member's. Raises LabError if it has none (RIRE)."""
         label = self._label(modality)
         if label is None:
             raise LabError(f"data set {self.key!r} has no labels for {modality}", mend="choose a task that needs none")

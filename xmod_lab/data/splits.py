@@ -72,7 +72,8 @@ def _shuffled_alike(data: Dataset, task: Task, available: dict[str, list[str]]) 
     """The tested patients in random order, those with the same modalities next to each other."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for patient in sorted({p for m in task.tested for p in available[m]}):
-        groups.setdefault(tuple(m for m in sorted(available) if patient in available[m]), []).append(patient)
+        shown = task.split.like or [m for m in available if patient in available[m]]
+        groups.setdefault(tuple(sorted(shown)), []).append(patient)
     dealt: list[str] = []
     for has, names in sorted(groups.items()):
         dealt += _shuffled(names, task.split.seed, "split", data.key, *has)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from xmod_lab.errors import LabError
 from xmod_lab.methods.adaptsegnet import AdaptSegNet
 from xmod_lab.methods.base import Method
+from xmod_lab.methods.bigl import BiGL
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
 from xmod_lab.methods.cycada import CyCADA
@@ -19,6 +20,8 @@ from xmod_lab.methods.mrgan import MRGAN
 from xmod_lab.methods.pix2pix import Pix2Pix
 from xmod_lab.methods.remic import ReMIC
 from xmod_lab.methods.sasan import SASAN
+from xmod_lab.methods.sifa import SIFA
+from xmod_lab.methods.sifa_config import V1
 from xmod_lab.methods.stargan import StarGAN
 from xmod_lab.methods.targan import TarGAN
 from xmod_lab.methods.translate_and_segment import TranslateAndSegment
@@ -48,6 +51,7 @@ HEART = ("whole_heart", "sasan_mr_to_ct")
 ABDOMEN = ("abdomen", "liver")
 ADAPTED = ("brain_tumour", "t1_to_t2")
 HEAD = ("head_ct_mr", "registered")
+MR_TO_CT = ("whole_heart", "mr_to_ct")
 
 METHODS: dict[str, Entry] = {
     "unet_individual": Entry(
@@ -79,12 +83,19 @@ METHODS: dict[str, Entry] = {
     ),
     "remic": Entry(ReMIC, {}, "a shared content code and styles, unpaired", "Shen et al., IEEE TMI 2020", ABDOMEN),
     "sasan": Entry(SASAN, {}, "translation normalised by attention", SASAN_PAPER, HEART),
+    "bigl": Entry(
+        BiGL, {}, "four images, outputs, features, attention agree", "He et al., preprint", ("brain_tumour", "t1_to_t2")
+    ),
     "detached": Entry(Detached, {}, "a U-Net taught by translations of another modality", SASAN_PAPER, HEART),
     "enriched": Entry(
         Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021", ABDOMEN
     ),
     "cyclegan": Entry(CycleGAN, {}, "two translators, each the other's way back", "Zhu et al., ICCV 2017", HEART),
     "ugatit": Entry(UGATIT, {}, "CycleGAN that attends by class activation", "Kim et al., ICLR 2020", HEART),
+    "sifa": Entry(
+        SIFA, {}, "one encoder to segment and to translate back", "Chen et al., IEEE TMI 2020", MR_TO_CT
+    ),
+    "sifa_v1": Entry(SIFA, V1, "SIFA's first version: masks of one level", "Chen et al., AAAI 2019", MR_TO_CT),
     "pix2pix": Entry(Pix2Pix, {}, "a U-Net and a critic of pairs, one way", "Isola et al., CVPR 2017", HEAD),
     "mrgan": Entry(MRGAN, {}, "paired translation both ways, with a cycle", "Jin et al., Sensors 2019", HEAD),
     "dc2anet": Entry(

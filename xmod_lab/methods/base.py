@@ -98,9 +98,10 @@ def sgd(
     return torch.optim.SGD(parameters, rate, momentum, weight_decay=decay, fused=True)
 
 
-def polynomial(progress: float) -> float:
-    """Factor on the learning rate: (1 - progress)^0.9 (DeepLab, AdaptSegNet, BiGL), a hundredth at the least."""
-    return max(1.0 - progress, 0.006) ** 0.9
+def polynomial(progress: float, power: float = 0.9) -> float:
+    """Factor on the learning rate: (1 - progress)^power, a hundredth at the least. DeepLab and AdaptSegNet have 0.9,
+    BiGL 0.75."""
+    return max((1.0 - progress) ** power, 0.01)
 
 
 RAMP = 0.6

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from xmod_lab.errors import LabError
 from xmod_lab.losses.adversarial import least_squares_critic, least_squares_generator
+from xmod_lab.losses.segmentation import dice_cross_entropy
 from xmod_lab.maps import Map, difference, over_image
 from xmod_lab.methods.base import (
     Batch,
@@ -30,6 +32,7 @@ from xmod_lab.methods.base import (
 from xmod_lab.models.critic import PatchCritic
 from xmod_lab.models.pool import ImagePool
 from xmod_lab.models.resnet import ResNetGenerator
+from xmod_lab.models.unet import UNet
 
 Ways = Mapping[tuple[str, str], Tensor]
 """a tensor for each (source, target)"""
@@ -46,6 +49,8 @@ class CycleGANConfig:
     critic_layers 3: patches of 70x70 pixels
     pool          earlier translations of each modality from which its critic is shown; 0: this step's alone
     identity_weight   of what a generator makes of images that are of its target already: half of the next
+    shape_weight  0: the paper has no such term, and needs no labels. Else a U-Net learns to segment labelled images and
+                  their translations, and its loss reaches the generators: what has a label must stay visible
     """
 
     width: int = 16
@@ -58,6 +63,7 @@ class CycleGANConfig:
     pool: int = 50
     identity_weight: float = 5.0
     reconstruction_weight: float = 10.0
+    shape_weight: float = 0.0
     augment: str = "standard"
 
 
@@ -76,6 +82,12 @@ class CycleGAN(Method):
     (equations 1 to 3, with the least squares of the paper's section on training.) :math:`\tilde x_t` is drawn from the
     pool of translations. Losses are means over both directions; the authors sum, and Adam does not see a factor. In
     each step the critics move first, as in U-GAT-IT; in the authors' code the generators do.
+
+    With `shape_weight` the generators, and a U-Net S that is trained with them, also minimise
+
+    .. math:: \lambda_{shape} \tfrac12 \left( L_{seg}(S(x_s), y_s) + L_{seg}(S(G(x_s)), y_s) \right)
+
+    of the modalities that have labels, Dice + cross-entropy.
 
     `first_pass` and `judge` are what a relative with other networks replaces.
     """
@@ -103,6 +115,14 @@ class CycleGAN(Method):
             for make in (self.make_generator, self.make_critic)
         )
         self.pools = {m: ImagePool(config.pool) for m in problem.modalities}
+        self.shape = self._make_shape() if config.shape_weight else None
+
+    def _make_shape(self) -> UNet:
+        name = type(self).__name__
+        if not self.problem.labelled:
+            raise LabError("a shape term needs labels: the task has none", where=f"{name}.shape_weight")
+        a_multiple(self.problem.size, 16, name)
+        return UNet(self.problem.channels, self.problem.n_classes, self.config.width)
 
     def make_generator(self) -> nn.Module:
         """(b, k, h, w) -> (b, k, h, w) in (-1, 1)."""
@@ -120,6 +140,8 @@ class CycleGAN(Method):
             "generators": adam(self.generators.parameters(), c.rate, betas),
             "critics": adam(self.critics.parameters(), c.critic_rate, betas),
         }
+        if self.shape is not None:
+            optimisers["shape"] = adam(self.shape.parameters(), c.rate)
         return [Stage("translation", 1.0, optimisers, dict.fromkeys(optimisers, half))]
 
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
@@ -133,7 +155,9 @@ class CycleGAN(Method):
         terms["reconstruction"] = self.config.reconstruction_weight * self._mean(lambda s, t: apart(back[s, t], x[s]))
         if self.config.identity_weight:
             terms["identity"] = self.config.identity_weight * self._mean(lambda s, t: apart(own[s, t], x[t]))
-        update(torch.stack(list(terms.values())).sum(), "generators")
+        if self.shape is not None:
+            terms["shape"] = self.config.shape_weight * self._shape_term(batch, made)
+        update(torch.stack(list(terms.values())).sum(), "generators", *(["shape"] if self.shape is not None else []))
 
         losses = {name: value.item() for name, value in (critic_terms | terms).items()}
         losses["change"] = self._mean(lambda s, t: apart(made[s, t].detach(), x[s])).item()
@@ -167,6 +191,17 @@ class CycleGAN(Method):
             for tail, scores in self.judge(image, s, t).items():
                 found.setdefault(f"adversarial{tail}", []).append(least_squares_generator(scores))
         return {name: mean(losses) for name, losses in found.items()}
+
+    def _shape_term(self, batch: Batch, made: Ways) -> Tensor:
+        """S sees labelled images and their translations in one pass; mean over both kinds and the labelled ones."""
+        assert self.shape is not None
+        found = []
+        for s, t in [(s, t) for s, t in self.translations if s in self.problem.labelled]:
+            image, label = batch[s].image, batch[s].label
+            assert label is not None
+            for logits in self.shape(torch.cat([image, made[s, t]])).chunk(2):
+                found.append(dice_cross_entropy(logits.float(), label))
+        return mean(found)
 
     def _mean(self, term: Callable[[str, str], Tensor]) -> Tensor:
         return mean(term(s, t) for s, t in self.translations)

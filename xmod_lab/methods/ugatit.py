@@ -31,6 +31,7 @@ class UGATITConfig:
                   loss does not fall below ln 2 and a large weight goes on pushing: in trials of 400 steps with 0, 10,
                   100 and 1000 the other classifier was learned alike, and cycles closed the worse the larger it was
     pool          of earlier translations, as in CycleGAN: none, like the authors
+    shape_weight  as in CycleGAN: none
     """
 
     width: int = 16
@@ -43,6 +44,7 @@ class UGATITConfig:
     cam_weight: float = 10.0
     identity_weight: float = 10.0
     reconstruction_weight: float = 10.0
+    shape_weight: float = 0.0
     augment: str = "standard"
 
 

@@ -15,6 +15,12 @@ the authors' sizes they are most of what a step would remember"""
 class Tap(nn.Identity):
     """A named place where a feature can be read or replaced (xmod_lab.maps) without editing the network."""
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody reads or replaces what passes here. What is costly and passes for them alone can be left
+        out otherwise."""
+        return bool(self._forward_hooks)
+
 
 def recomputed(block: nn.Module, *inputs: Tensor) -> Tensor:
     """block(*inputs), of which the backward pass keeps the inputs alone and computes the rest again.

@@ -55,14 +55,16 @@ class StarCritic(nn.Module):
 
 
 class PatchCritic(nn.Module):
-    """Scores of overlapping patches, (b, c, h, w) -> (b, 1, u, v), unbounded (PatchGAN; Isola et al. 2017).
+    """Scores of overlapping patches, (b, c, h, w) -> (b, heads, u, v), unbounded (PatchGAN; Isola et al. 2017).
 
-    4x4 convolutions with padding 1 and leaky ReLU 0.2: `layers` of stride 2, `extra` of stride 1, and the head of
+    4x4 convolutions with `padding` and leaky ReLU 0.2: `layers` of stride 2, `extra` of stride 1, and the head of
     stride 1. Instance normalisation in all but the first and the head.
 
     grow     width doubles from layer to layer, up to eightfold; False: all layers have `width` channels
     affine   of the normalisation
     batch    batch normalisation instead, after convolutions without bias (Pix2Pix: 2,764,609 with two channels)
+    heads    scores a patch
+    bias     False: of no convolution (SIFA, affine, padding 2: 2,763,520 with one channel, 2,771,712 with two heads)
 
     3 and 1 `layers` and `extra` judge patches of 70x70 pixels: 2,764,737 parameters at width 64 with three channels,
     2,762,689 with one. 3 and 0 judge 46x46 (SASAN: 167,649 at width 32 with three channels), 4 and 0 judge 94x94
@@ -78,19 +80,22 @@ class PatchCritic(nn.Module):
         grow: bool = True,
         affine: bool = False,
         batch: bool = False,
+        heads: int = 1,
+        bias: bool = True,
+        padding: int = 1,
     ):
         super().__init__()
         widths = [width * (min(2**i, 8) if grow else 1) for i in range(layers + extra)]
-        parts: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        parts: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, padding, bias=bias), nn.LeakyReLU(0.2)]
         for i in range(1, layers + extra):
             stride = 2 if i < layers else 1
-            conv = nn.Conv2d(widths[i - 1], widths[i], 4, stride, 1, bias=not batch)
+            conv = nn.Conv2d(widths[i - 1], widths[i], 4, stride, padding, bias=bias and not batch)
             norm = nn.BatchNorm2d(widths[i]) if batch else nn.InstanceNorm2d(widths[i], affine=affine)
             parts += [conv, norm, nn.LeakyReLU(0.2)]
         self.trunk = nn.Sequential(*parts)
-        self.patches = nn.Conv2d(widths[-1], 1, 4, 1, 1)
+        self.patches = nn.Conv2d(widths[-1], heads, 4, 1, padding, bias=bias)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 u v"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n u v"]:
         return self.patches(self.trunk(x))
 
 

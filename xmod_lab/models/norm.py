@@ -22,11 +22,15 @@ class DomainNorm2d(nn.Module):
     after the other (`of_domains` says which): convolutions see them together, only this layer takes them apart, which
     is the same as separate passes and saves half the launches. Updating one domain leaves the others' statistics
     bit-identical. Defaults are those of the TensorFlow codes: decay 0.9, epsilon 1e-3.
+
+    shared: one gamma and beta for all domains, statistics of their own (SIFA's encoder).
     """
 
-    def __init__(self, features: int, domains: int, momentum: float = 0.1, eps: float = 1e-3):
+    def __init__(self, features: int, domains: int, momentum: float = 0.1, eps: float = 1e-3, shared: bool = False):
         super().__init__()
         self.norms = nn.ModuleList(nn.BatchNorm2d(features, eps, momentum) for _ in range(domains))
+        for norm in list(self.norms)[1:] if shared else []:
+            norm.weight, norm.bias = self.norms[0].weight, self.norms[0].bias
         self.parts: Parts = ()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -14,9 +14,9 @@ from xmod_lab.models.blocks import DoubleConv, Tap, concat
 LEVELS = 4
 
 
-def level_widths(width: int) -> list[int]:
+def level_widths(width: int, levels: int = LEVELS) -> list[int]:
     """Channels of the encoder levels and the centre: f, 2f, 4f, 8f, 16f."""
-    return [width * 2**i for i in range(LEVELS + 1)]
+    return [width * 2**i for i in range(levels + 1)]
 
 
 class Encoder(nn.Module):
@@ -24,14 +24,15 @@ class Encoder(nn.Module):
 
     Input (b, c, h, w) with h and w multiples of 16. Returns the four features before pooling, fine to coarse
     ((b, f, h, w) ... (b, 8f, h/8, w/8)), and the pooled last one (b, 8f, h/16, w/16). Dropout of 0.5 acts on the copy
-    of the coarsest feature that goes to the decoder, not on the path to the centre.
+    of the coarsest feature that goes to the decoder, not on the path to the centre. Of fewer `levels`, h and w are
+    multiples of 2^levels, and so on.
     """
 
-    def __init__(self, channels: int, width: int, dropout: float = 0.5):
+    def __init__(self, channels: int, width: int, dropout: float = 0.5, levels: int = LEVELS):
         super().__init__()
-        widths = [channels, *level_widths(width)[:LEVELS]]
+        widths = [channels, *level_widths(width, levels)[:levels]]
         self.levels = nn.ModuleList(DoubleConv(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.taps = nn.ModuleList(Tap() for _ in range(LEVELS))
+        self.taps = nn.ModuleList(Tap() for _ in range(levels))
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(dropout)
 
@@ -51,12 +52,12 @@ class Decoder(nn.Module):
     Takes the centre's feature (b, 16f, h/16, w/16) and the skips fine to coarse; returns (b, out, h, w).
     """
 
-    def __init__(self, out: int, width: int):
+    def __init__(self, out: int, width: int, levels: int = LEVELS):
         super().__init__()
-        widths = level_widths(width)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * n, n, 2, stride=2) for n in reversed(widths[:LEVELS]))
-        self.levels = nn.ModuleList(DoubleConv(2 * n, n) for n in reversed(widths[:LEVELS]))
-        self.taps = nn.ModuleList(Tap() for _ in range(LEVELS))
+        widths = level_widths(width, levels)[:levels]
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * n, n, 2, stride=2) for n in reversed(widths))
+        self.levels = nn.ModuleList(DoubleConv(2 * n, n) for n in reversed(widths))
+        self.taps = nn.ModuleList(Tap() for _ in range(levels))
         self.head = nn.Conv2d(width, out, 1)
 
     def forward(self, x: Float[Tensor, "b d h16 w16"], skips: list[Tensor]) -> Float[Tensor, "b out h w"]:

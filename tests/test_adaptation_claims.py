@@ -1,0 +1,278 @@
+"""Claims and tables of adaptation on rows written by hand: every verdict, bounds, published numbers, the page."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xmod_lab.bench import page, suites
+from xmod_lab.bench.adaptation import THICK, adaptation_tables, beside, from_sasan, place_of
+from xmod_lab.bench.claims import CLAIMS, DISTANCES, Claim
+from xmod_lab.bench.patients import METRICS, RUN
+from xmod_lab.bench.published_adaptation import (
+    ABLATIONS,
+    AT_TEST,
+    BIGL,
+    CONTROL,
+    FEATURE,
+    HIGH,
+    LOW,
+    OUTPUT,
+    STACKED,
+    STRUCTURES,
+    bigl_difference,
+)
+from xmod_lab.bench.verdicts import untrained, verdicts
+from xmod_lab.data.manifest import dataset
+from xmod_lab.data.splits import split
+from xmod_lab.files import write_json
+from xmod_lab.runs import RunSpec
+
+GRIDS = ("adaptation", "adaptation-ablations", "adaptation-real")
+EACH = [pytest.param(claim, id=f"{claim.key}-{claim.method}-{claim.other}-{claim.metric}-{claim.modality}")
+        for grid in GRIDS for claim in CLAIMS[grid]]  # fmt: skip
+PLACE = ("brain_tumour", "subregions")
+WAVE = (0.0, 0.01, 0.02)
+
+
+def rows_of(scores: dict[str, float], modality: str = "T2", place: tuple[str, str] = PLACE, metric: str = "dice",
+            structures: tuple[str, ...] = (), folds: int = 1, patients: int = 12) -> pd.DataFrame:
+    """Rows of the given score by system in one modality, other metrics 0.5; a third of the patients a little better."""
+    found = []
+    for name, score in scores.items():
+        for i in range(patients):
+            for structure in structures or dataset(place[0]).task(place[1]).structures:
+                run = dict(zip(RUN, (*place, name, "default", name, i * folds // patients, 0), strict=True))
+                values = dict.fromkeys(METRICS, 0.5) | {metric: score + WAVE[i % 3]}
+                own = {"patient": f"p{i}", "modality": modality, "structure": structure, "everything": 0.1}
+                found.append(run | own | values)
+    return pd.DataFrame(found)
+
+
+def answer(claim: Claim, rows: pd.DataFrame, problems: dict[str, str] | None = None) -> pd.Series:
+    return verdicts([claim], rows, untrained(rows, problems or {}), real=claim.dataset == "lgg").iloc[0]
+
+
+def of_claim(claim: Claim, method: float, other: float) -> pd.DataFrame:
+    """Rows that answer `claim`; the heart has three patients in each of two folds."""
+    heart = claim.dataset == "whole_heart"
+    return rows_of({claim.other: other, claim.method: method}, claim.modality, (claim.dataset, claim.task),
+                   claim.metric, folds=2 if heart else 1, patients=6 if heart else 12)  # fmt: skip
+
+
+@pytest.mark.parametrize("claim", EACH)
+def test_every_claim_can_be_seen_not_seen_and_left_open(claim: Claim) -> None:
+    high, low = (9.0, 3.0) if claim.metric in DISTANCES else (0.8, 0.2)
+    ends = (high, low) if claim.direction > 0 else (low, high)
+    seen = answer(claim, of_claim(claim, *ends))
+    assert seen["verdict"] == ("direction seen" if claim.same_data else "direction seen on patients")
+    assert answer(claim, of_claim(claim, *ends[::-1]))["verdict"] == "not seen"
+    rows = of_claim(claim, high, high)
+    wiggle = np.where(rows["patient"].str[1:].astype(int) % 2, 0.1, -0.1) * (rows["system"] == claim.method)
+    even = rows.assign(**{claim.metric: rows[claim.metric] + wiggle})
+    assert answer(dataclasses.replace(claim, least=0.0), even)["verdict"] == "cannot tell"
+    assert answer(claim, of_claim(claim, *ends), {f"{claim.dataset}/{claim.task}/{claim.method}": "ill"})[
+        "verdict"] == "cannot tell"  # fmt: skip
+
+
+B0 = CLAIMS["adaptation"][0]
+
+
+@pytest.mark.parametrize(("bigl", "verdict"), [(0.40, "direction seen"), (0.20, "not seen"), (0.301, "cannot tell")])
+def test_the_least_difference_decides(bigl: float, verdict: str) -> None:
+    """15, 35 and just over 25 points above a lower bound of 0.05; by sign alone all three would be seen."""
+    rows = rows_of({"source_only": 0.05, "bigl": bigl})
+    noise = np.where(rows["patient"].str[1:].astype(int) % 2, 0.05, -0.05) * (rows["system"] == "bigl")
+    rows = rows.assign(dice=rows["dice"] + noise)
+    found = answer(B0, rows)
+    assert (found["verdict"], found["comparison"]) == (verdict, "bigl - source_only ≥ 25")
+    assert float(found["difference"]) == pytest.approx(100 * (bigl - 0.05), abs=0.01)
+    assert answer(dataclasses.replace(B0, least=0.0), rows)["verdict"] == "direction seen"
+    assert (float(found["p"]) < 0.05) == (verdict != "cannot tell")
+
+
+def test_folds_must_lie_on_one_side_of_the_least_difference() -> None:
+    rows = rows_of({"source_only": 0.05, "bigl": 0.0}, folds=2)
+    gain = np.where(rows["fold"] == 0, 0.9, 0.28) * (rows["system"] == "bigl")
+    assert answer(B0, rows.assign(dice=rows["dice"] + gain))["verdict"] == "cannot tell"
+    found = answer(B0, rows.assign(dice=rows["dice"] + np.where(gain > 0.5, 0.9, gain * 2)))
+    assert found["verdict"] == "direction seen"
+
+
+def test_a_lower_bound_may_fail_where_it_has_no_labels_and_only_there() -> None:
+    claim = CLAIMS["adaptation"][1]
+    assert (claim.method, claim.other) == ("adaptsegnet", "source_only")
+    away = rows_of({"source_only": 0.02, "adaptsegnet": 0.5})
+    good = pd.concat([away, rows_of({"source_only": 0.8}, "T1")])
+    assert set(untrained(good, {})) == {"brain_tumour/subregions/source_only/T2"}
+    assert answer(claim, good)["verdict"] == "direction seen"
+    bad = pd.concat([away, rows_of({"source_only": 0.02}, "T1")])
+    assert answer(claim, bad)["reason"] == "source_only: in T1 no better than a trivial answer"
+    ill = answer(claim, good, {"brain_tumour/subregions/source_only": "the loss is not finite"})
+    assert ill["verdict"] == "cannot tell"
+    other = rows_of({"source_only": 0.5, "adaptsegnet": 0.02})  # one that shall adapt must learn the target
+    assert answer(claim, other)["reason"] == "adaptsegnet: in T2 no better than a trivial answer"
+
+
+def test_the_control_is_a_lower_bound() -> None:
+    (claim,) = [c for c in CLAIMS["adaptation-ablations"] if c.other == CONTROL]
+    assert answer(claim, rows_of({CONTROL: 0.02, "adaptsegnet": 0.5}))["verdict"] == "direction seen"
+
+
+def test_one_structure_may_go_another_way_than_the_mean() -> None:
+    mean, et = [c for c in CLAIMS["adaptation-ablations"] if (c.key, c.other) == ("B3", FEATURE)]
+    assert (mean.direction, et.direction, et.structure) == (-1, 1, "ET")
+    rows = rows_of({FEATURE: 9.0, "bigl": 5.0}, metric="hd95_max")
+    rows.loc[(rows["structure"] == "ET") & (rows["system"] == "bigl"), "hd95_max"] += 6
+    found = verdicts([mean, et], rows, {}, real=False)
+    assert found["verdict"].tolist() == ["direction seen"] * 2
+    assert found["difference"].tolist() == ["-2.00", "+2.00"] and found["tested on"].tolist() == ["T2", "T2 ET"]
+
+
+def test_published_tables_agree_with_their_averages() -> None:
+    """The "Average" columns of Tables 1 to 4, 6 and 7, from the cells as they were copied."""
+    said = {
+        ("T2", "dice"): {"source_only": 10.86, "adaptsegnet": 48.67, "cycada": 53.06, "sifa": 60.20, "bigl": 69.63,
+                         STACKED: 82.77, OUTPUT: 59.50, FEATURE: 65.32},
+        ("T2", "hd95_max"): {"source_only": 62.08, "adaptsegnet": 28.26, "cycada": 29.29, "sifa": 17.21,
+                             "bigl": 16.27, STACKED: 12.10, OUTPUT: 45.12, FEATURE: 17.04},
+        ("MR", "dice"): {"source_only": 14.2, "adaptsegnet": 51.9, AT_TEST: 50.7, "cycada": 57.5,
+                         "sifa_v1": 62.1, "sifa": 63.4, "bigl": 66.2, "target_only": 83.6},
+        ("MR", "assd_pooled"): {"source_only": 17.8, "adaptsegnet": 5.7, AT_TEST: 6.6, "cycada": 7.9,
+                                "sifa_v1": 6.2, "sifa": 5.7, "bigl": 5.5, "target_only": 2.9},
+        ("CT", "dice"): {"source_only": 28.2, "adaptsegnet": 59.9, AT_TEST: 57.6, "cycada": 64.4, "sifa_v1": 73.0,
+                         "sifa": 74.1, "bigl": 75.3, "target_only": 90.9},
+        ("CT", "assd_pooled"): {"source_only": 19.5, "adaptsegnet": 9.6, AT_TEST: 10.8, "cycada": 9.4,
+                                "sifa_v1": 8.1, "sifa": 7.0, "bigl": 6.2, "target_only": 2.2},
+    }  # fmt: skip
+    for (modality, metric), means in said.items():
+        for name, mean in means.items():
+            row = BIGL[modality][metric][name]
+            assert len(row) == len(STRUCTURES[modality])
+            assert sum(row) / len(row) == pytest.approx(mean, abs=0.006 if modality == "T2" else 0.051), (name, metric)
+
+
+def test_published_differences() -> None:
+    assert bigl_difference(FEATURE, OUTPUT, "T2") == pytest.approx(5.82, abs=0.011)  # of averages, as printed
+    assert bigl_difference("bigl", FEATURE, "T2") == 4.31
+    assert bigl_difference("bigl", FEATURE, "T2", "hd95_max", "ET") == 0.90
+    assert bigl_difference("bigl", "sifa", "CT", "assd_pooled") == pytest.approx(-0.85, abs=0.006)
+    assert bigl_difference("target_only", "bigl", "T2") is None
+    for weight in (LOW, HIGH):  # "0.1 is best"
+        dice, distance = (bigl_difference("bigl", weight, "T2", metric) for metric in ("dice", "hd95_max"))
+        assert dice is not None and distance is not None and dice > 0 > distance
+    signs = {claim.key: {c.direction for c in CLAIMS["adaptation"] if c.key == claim.key}
+             for claim in CLAIMS["adaptation"]}  # fmt: skip
+    assert signs == {"B0": {1}, "B1": {1}, "B6": {1, -1}}
+
+
+def test_the_bound_of_all_modalities_is_tested_on_the_same_patients() -> None:
+    data = dataset("brain_tumour")
+    one, all_four = data.task("subregions"), data.task("subregions_all")
+    names = [f"p{i:02d}" for i in range(48)]
+    stack = "T1+T1Gd+T2+FLAIR"
+    for fold in range(4):
+        first = split(data, one, fold, {"T1": names, "T2": names})
+        second = split(data, all_four, fold, {stack: names})
+        assert first.test == second.test and len(second.train[stack]) == len(first.train["T2"]) == 16
+    plain = all_four.model_copy(update={"split": all_four.split.model_copy(update={"like": []})})
+    assert any(split(data, plain, f, {stack: names}).test != split(data, one, f, {"T1": names, "T2": names}).test
+               for f in range(4))  # fmt: skip
+
+
+def test_the_bound_of_all_modalities_stands_beside_what_it_bounds() -> None:
+    stack = RunSpec("unet_joint", "brain_tumour", "subregions_all")
+    assert place_of(stack) == f"brain_tumour/subregions/{STACKED}"
+    assert place_of(RunSpec("target_only", "brain_tumour", "subregions")) == "brain_tumour/subregions/target_only"
+    theirs = rows_of({"unet_joint": 0.8}, "T1+T1Gd+T2+FLAIR", (PLACE[0], stack.task_name))
+    rows = pd.concat([rows_of({"bigl": 0.5}), theirs], ignore_index=True)
+    moved = beside(rows)
+    assert set(moved["task"]) == {"subregions"} and set(moved["system"]) == {"bigl", STACKED}
+    assert set(moved["modality"]) == {"T2"} and "unet_joint" in set(rows["system"])
+    (claim,) = [c for c in CLAIMS["adaptation"] if c.method == STACKED]
+    assert answer(claim, moved)["verdict"] == "direction seen" and answer(claim, rows)["verdict"] == "not run"
+
+
+def test_the_table_of_the_brain() -> None:
+    """Dice 0.7, 0.4 and 0.1 of WT, TC and ET: 40 on average; no class that is not reported."""
+    rows = pd.concat([rows_of({"target_only": 0.8, "bigl": 0.6, "source_only": 0.05}),
+                      rows_of({"source_only": 0.8, "bigl": 0.8}, "T1")])  # fmt: skip
+    own = {"WT": 0.7, "TC": 0.4, "ET": 0.1}
+    rows = rows.assign(dice=rows["dice"].where(rows["system"] != "bigl", rows["structure"].map(own)))
+    (shown,) = adaptation_tables(rows.sample(frac=1, random_state=0), pd.DataFrame())
+    table = shown.table.set_index("system")
+    assert list(table.index) == ["source_only on T1", "source_only", "bigl", "target_only"] and shown.modality == "T2"
+    assert [c for c in table if c.endswith("Dice")] == ["WT Dice", "TC Dice", "ET Dice", "mean Dice"]
+    assert table.loc["bigl", "mean Dice"] == "40.0 ± 0.0" and table.loc["source_only on T1", "WT Dice"] == "81.0 ± 0.9"
+    published = table["published Dice (WT, TC, ET; mean)"]
+    assert published["bigl"] == "80.4, 74.8, 53.7; 69.6" and published["target_only"] == ""
+    assert table.loc["bigl", "published HD95 (WT, TC, ET; mean)"].endswith("; 16.3")
+
+
+def test_the_table_of_the_heart_takes_the_translators_from_sasans_suite() -> None:
+    place, old = ("whole_heart", "mr_to_ct"), ("whole_heart", "sasan_mr_to_ct")
+    rows = rows_of({"bigl": 0.6, AT_TEST: 0.4}, "CT", place, folds=2, patients=6)
+    theirs = rows_of({"scorer (ugatit)": 0.7, "sasan": 0.1, "source_only": 0.0}, "CT", old, folds=2, patients=6)
+    taken, sick = from_sasan(theirs, {"/".join((*old, "sasan", "CT")): "ill", "/".join((*old, "source_only")): "ill"})
+    assert sick == {"/".join((*place, f"sasan{THICK}", "CT")): "ill"}
+    table = adaptation_tables(rows, taken)[0].table.set_index("system")
+    assert list(table.index) == [f"scorer (ugatit){THICK}", f"sasan{THICK}", AT_TEST, "bigl"]
+    assert table.loc[AT_TEST, "published ASSD (AA, LA, LV, MYO; mean)"] == "11.5, 13.6, 9.2, 8.8; 10.8"
+    assert not [c for c in table if "HD95" in c]
+
+
+def test_the_table_of_patients_has_no_published_numbers() -> None:
+    rows = rows_of({"bigl": 0.6}, "FLAIR", ("lgg", "t1gd_to_flair"))
+    (shown,) = adaptation_tables(rows, pd.DataFrame())
+    assert list(shown.table) == ["system", "lesion Dice", "lesion HD95", "lesion missed"]
+
+
+def test_a_page_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "suite", lambda name: [])
+    scores = {"source_only": 0.05, "adaptsegnet": 0.3, "cycada": 0.4, "sifa": 0.5, "bigl": 0.6, "target_only": 0.8}
+    heart = ("whole_heart", "mr_to_ct")
+    rows = pd.concat([
+        rows_of(scores), rows_of(dict.fromkeys(scores, 0.8), "T1"),
+        rows_of({"unet_joint": 0.9}, "T1+T1Gd+T2+FLAIR", (PLACE[0], "subregions_all")),
+        rows_of({"sifa": 0.5, "bigl": 0.6}, "CT", heart, folds=2, patients=6),
+    ])  # fmt: skip
+    rows.to_csv(tmp_path / "adaptation-lesson-patients.csv", index=False)
+    facts: dict[str, Any] = {"runs": 9, "read": 2, "training_seconds": 5, "problems": {}}
+    write_json(tmp_path / "adaptation-lesson.json", facts | {"unseen": {"brain_tumour/subregions": ["ET in T1"]}})
+    alone = page.page("adaptation-lesson", tmp_path)
+    theirs = rows_of({"scorer (ugatit)": 0.7}, "CT", ("whole_heart", "sasan_mr_to_ct"), folds=2, patients=6)
+    theirs.to_csv(tmp_path / "sasan-lesson-patients.csv", index=False)
+    write_json(tmp_path / "sasan-lesson.json", facts)
+    text = page.page("adaptation-lesson", tmp_path)
+    assert f"scorer (ugatit){THICK}" in text and "[sasan-lesson.md](sasan-lesson.md)" in text and THICK not in alone
+    for part in (text, alone):
+        assert "No plain U-Net with labels finds ET in T1" in part and "2 CycleGANs" in part and "nan" not in part
+        assert "subregions_all" not in part and f"| {STACKED} |" in part and "| source_only † |" in part
+        claims = [line for line in part.splitlines() if line.startswith(("| B0", "| B1"))]
+        assert len(claims) == 7 and all("direction seen" in line for line in claims)
+    counts = page.verdict_counts("adaptation-lesson", tmp_path)
+    assert "| B1 | no adaptation below AdaptSegNet" in counts
+
+
+def test_suites_of_adaptation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each ablation that claims and tables name is run, whatever fields it has."""
+    fields = {m: {name: {"field": name} for name in names} for m, names in ABLATIONS.items()}
+    fake = {m: SimpleNamespace(cls=SimpleNamespace(ablations=own)) for m, own in fields.items()}
+    monkeypatch.setattr(suites, "METHODS", fake)
+    specs = suites.suite("adaptation-lesson")
+    brain = [s for s in specs if s.task == "subregions"]
+    assert [s.method for s in brain].count("cyclegan_seg") == [s.method for s in brain].count("source_only") == 2
+    assert {"adaptsegnet", "cycada", "sifa", "pnp_adanet", "bigl", "target_only"} <= {s.method for s in brain}
+    assert [s.method for s in specs if s.task == "subregions_all"] == ["unet_joint"]
+    hearts = {(s.task, s.fold) for s in specs if s.dataset == "whole_heart"}
+    assert hearts == {(t, f) for t in ("mr_to_ct", "ct_to_mr") for f in (0, 1)}
+    assert len(specs) == len(set(specs)) == 11 + 4 * 11
+    assert len(suites.suite("adaptation-study")) == 3 * len(specs)
+    assert len(suites.suite("adaptation-ablations-lesson")) == 2 + 2 + 5 + 3
+    assert {s.method for s in suites.suite("adaptation-real-lesson")} >= {"source_only", "bigl", "sifa", "target_only"}

@@ -1,0 +1,109 @@
+"""BiGL's tables: segmenters of a modality without labels, their bounds, and the published numbers beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xmod_lab.bench.patients import NAMES, paper_table, system
+from xmod_lab.bench.published import MEAN
+from xmod_lab.bench.published_adaptation import AT_TRAINING, STACKED, STRONG, bigl_row
+from xmod_lab.bench.suites import BESIDE
+from xmod_lab.bench.translators import Shown
+from xmod_lab.data.manifest import dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xmod_lab.runs import RunSpec
+
+ORDER = ("source_only on", "source_only", STRONG, "scorer", "sasan", "detached", AT_TRAINING, "adaptsegnet", "cycada",
+         "pnp_adanet", "sifa_v1", "sifa", "bigl", "target_only", STACKED)  # fmt: skip
+"""of a table's rows, by how names begin: lower bounds, translators, systems of adaptation, upper bounds"""
+PUBLISHED_ON = ("brain_tumour", "whole_heart")
+"""after the data sets of BiGL's tables"""
+TAKEN = ("scorer (cyclegan)", "scorer (ugatit)", "scorer (sasan)", "sasan", "detached (sasan) (labels=own)")
+"""of SASAN's suite, in the heart's table: the scorer on translations, and SASAN's own two segmenters"""
+FROM_SASAN = {"sasan_mr_to_ct": "mr_to_ct", "sasan_ct_to_mr": "ct_to_mr"}
+"""tasks of SASAN's suite -> those of the same patients, split and classes with one slice instead of three"""
+THICK = ", three slices deep"
+
+
+def place_of(spec: RunSpec) -> str:
+    """``dataset/task/system`` under which pages have a run: a bound of all modalities stands beside what it bounds."""
+    key = (spec.dataset, spec.task_name)
+    if key in BESIDE:
+        return f"{spec.dataset}/{BESIDE[key][0]}/{STACKED}"
+    return f"{spec.dataset}/{spec.task_name}/{system(spec)}"
+
+
+def beside(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with those of a bound of all modalities in the task that it bounds: its patients are the same."""
+    found = rows.copy()
+    for (key, task), (other, modality) in BESIDE.items():
+        there = (rows["dataset"] == key) & (rows["task"] == task)
+        for column, value in (("task", other), ("system", STACKED), ("modality", modality)):
+            found.loc[there, column] = value
+    return found
+
+
+def from_sasan(rows: pd.DataFrame, sick: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """TAKEN of a recorded SASAN suite, rows and what did not train, as the tasks with one slice would have them."""
+    kept = rows[rows["task"].isin(FROM_SASAN) & rows["system"].isin(TAKEN) & rows["dice"].notna()]
+    kept = kept.assign(task=kept["task"].map(FROM_SASAN), system=kept["system"] + THICK)
+    marks = {}
+    for place, reason in sick.items():
+        key, task, name, *rest = place.split("/", 3)
+        if task in FROM_SASAN and name in TAKEN:
+            marks["/".join([key, FROM_SASAN[task], name + THICK, *rest])] = reason
+    return kept, marks
+
+
+def distance_of(key: str) -> str:
+    """The distance of BiGL's tables of a data set: HD95 of tumours, ASD, here symmetric, of hearts."""
+    return "assd_pooled" if key == "whole_heart" else "hd95_max"
+
+
+def adaptation_tables(part: pd.DataFrame, taken: pd.DataFrame) -> list[Shown]:
+    """The table of one data set and task: Dice and distance of each reported structure and their mean, of the modality
+    without labels, and of the plain U-Net of the other modality there. `taken`: rows of `from_sasan`."""
+    import pandas as pd
+
+    key, name = str(part["dataset"].iloc[0]), str(part["task"].iloc[0])
+    task = dataset(key).task(name)
+    (target,) = task.unlabelled
+    rows = [part[part["modality"] == target]]
+    for home in task.labelled:  # that it learned its own modality is what makes it a bound
+        own = part[(part["modality"] == home) & (part["system"] == "source_only")]
+        rows.append(own.assign(system=f"source_only on {home}"))
+    if len(taken):
+        rows.append(taken[(taken["dataset"] == key) & (taken["task"] == name) & (taken["modality"] == target)])
+    found = pd.concat(rows, ignore_index=True)
+    structures = task.structures
+    if len(structures) > 1:
+        found = pd.concat([found, found.assign(structure=MEAN)], ignore_index=True)  # over structures, of each patient
+    order = [*structures, MEAN]
+    found = found.assign(place=found["system"].map(_place), column=found["structure"].map(order.index))
+    found = found.sort_values(["place", "column"], kind="stable")
+    metrics = ("dice", distance_of(key), "missing")
+    table = paper_table(found, metrics, columns="structure")
+    if key in PUBLISHED_ON:
+        for metric in metrics[:2]:
+            shown = [_published(one, target, metric) for one in table["system"]]
+            if any(shown):
+                table[f"published {NAMES[metric]} ({', '.join(structures)}; mean)"] = shown
+    title = f"{target}: Dice in %, {NAMES[metrics[1]]}, missed structures a patient; mean ± sd over patients"
+    return [Shown(title, table.fillna(""), modality=target)]
+
+
+def _place(name: str) -> int:
+    """Where a system stands in a table: by the longest of ORDER that its name begins with."""
+    fits = [start for start in ORDER if name.startswith(start)]
+    return ORDER.index(max(fits, key=len)) if fits else len(ORDER)
+
+
+def _published(name: str, modality: str, metric: str) -> str:
+    """A row of BiGL's tables as text; the mean is of the structures, as there."""
+    row = bigl_row(name, modality, metric)
+    if not row:
+        return ""
+    return f"{', '.join(f'{value:.1f}' for value in row)}; {sum(row) / len(row):.1f}"

@@ -1,0 +1,96 @@
+"""Whether attention agrees across appearances: maps of a slice against those of its translation, as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xmod_lab.data.batches import Slices
+from xmod_lab.data.prepare import Prepared
+from xmod_lab.errors import LabError
+from xmod_lab.evaluate.runs import test_volumes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xmod_lab.methods.base import Batch
+    from xmod_lab.methods.bigl import BiGL
+
+KINDS = ("position", "channel")
+WITH = ("its translation", "another's translation")
+"""what a slice's map is compared with; the second is the control: maps that agree with everything say nothing"""
+
+
+def total_variation(first: Tensor, second: Tensor) -> Tensor:
+    r""":math:`\tfrac12 \sum_j |a_{ij} - b_{ij}|` of rows that sum to 1, (..., m, n) -> (..., m): 0 for equal ones, 1
+    where they look at nothing in common."""
+    return 0.5 * (first.double() - second.double()).abs().sum(-1)
+
+
+def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
+    r"""Jensen-Shannon distance of rows that sum to 1, (..., m, n) -> (..., m), in [0, 1].
+
+    .. math:: \sqrt{\tfrac1{2 \ln 2} \left( KL(a \Vert \tfrac{a + b}2) + KL(b \Vert \tfrac{a + b}2) \right)}
+    """
+    a, b = first.double(), second.double()
+    middle = (a + b) / 2
+    divergence = sum(torch.xlogy(p, p / middle.clamp_min(1e-300)).sum(-1) for p in (a, b)) / 2
+    assert isinstance(divergence, Tensor)
+    return (divergence / np.log(2)).clamp(0, 1).sqrt()
+
+
+def attention_distances(method: BiGL, batch: Batch, shift: int = 1) -> list[dict[str, Any]]:
+    """Mean distances of the rows of maps of slices and of translations: a row for each modality, kind of map and WITH.
+
+    For the control each slice meets the translation of the one `shift` places on. Keys: modality, map, with,
+    total_variation, jensen_shannon. Raises LabError for one slice alone, and where there is no attention.
+    """
+    found = []
+    maps = method.maps(batch)
+    for source, target in [way for way in method.translations if way[0] in batch]:
+        if len(batch[source].image) < 2:
+            raise LabError(f"one slice of {source} has no other to be compared with", where="attention_distances")
+        for kind in KINDS:
+            if f"{kind}/real/{source}" not in maps:
+                raise LabError("the segmenter has no attention", where=type(method).__name__)
+            real, made = (maps[f"{kind}/{image}/{source}"].values for image in ("real", target))
+            for name, other in zip(WITH, (made, made.roll(shift, 0)), strict=True):
+                distances = {"total_variation": total_variation, "jensen_shannon": jensen_shannon}
+                means = {key: float(distance(real, other).mean()) for key, distance in distances.items()}
+                found.append({"modality": source, "map": kind, "with": name} | means)
+    return found
+
+
+def agreement_table(models: Mapping[str, BiGL], prepared: Prepared, slices: int = 4) -> pd.DataFrame:
+    """`attention_distances` of each of `models` on the test patients, `slices` of each: those with most of the task's
+    classes. The control is the translation of another patient's slice. Columns: system, and those of the distances.
+    """
+    import pandas as pd
+
+    rows = []
+    for modality in prepared.modalities:
+        found: list[Slices] = []
+        for case in test_volumes(prepared, modality):
+            area = (case.geometry.forward(case.truth, "nearest") > 0).sum((1, 2))
+            kept = torch.from_numpy(np.sort(np.argsort(area, kind="stable")[-slices:]))
+            found.append(_at(case.slices, kept))
+        shift, together = len(found[0].image) if len(found) > 1 else 1, _together(found)
+        for name, model in models.items():
+            device = next(model.parameters()).device
+            batch = {modality: together._replace(image=together.image.to(device))}
+            rows += [{"system": name} | row for row in attention_distances(model, batch, shift)]
+    return pd.DataFrame(rows)
+
+
+def _at(slices: Slices, kept: Tensor) -> Slices:
+    names = [slices.patient[i] for i in kept.tolist()]
+    return Slices(slices.image[kept], None, slices.foreground[kept], names, slices.index[kept])
+
+
+def _together(parts: list[Slices]) -> Slices:
+    image, body, index = (torch.cat([getattr(s, field) for s in parts]) for field in ("image", "foreground", "index"))
+    return Slices(image, None, body, [name for s in parts for name in s.patient], index)
