@@ -136,4 +136,5 @@ def _names(figure: Figure, colours: Mapping[str, str]) -> None:
     handles = [Line2D([], [], color=colour, label=name.replace("_", " ")) for name, colour in colours.items()]
     handles += [Line2D([], [], color="0.3", label="found"), Line2D([], [], color="0.3", ls="--", label="truth")]
     columns = min(len(handles), 7)
-    figure.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 0.08 / figure.get_figheight()), ncols=columns)
+    low = (0.5, 0.08 / figure.get_figheight())
+    figure.legend(handles=handles, loc="lower center", bbox_to_anchor=low, ncols=columns)
