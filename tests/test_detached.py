@@ -100,6 +100,13 @@ def test_the_other_modality_is_segmented_through_its_translation() -> None:
         method.segment(image, "C")
 
 
+def test_maps_of_the_other_modality_are_of_its_translation() -> None:
+    method = detached().eval()
+    batch = {m: s._replace(label=None) for m, s in a_batch("AB").items()}
+    expected = method.network("B")(-batch["A"].image).softmax(1)
+    assert torch.equal(method.maps(batch)["probability/A"].values, expected)
+
+
 def test_what_it_reads() -> None:
     spec = RunSpec("detached", "whole_heart", "sasan_mr_to_ct", seed=1)
     assert list(reads_of(spec)) == ["sasan", TEACHER]

@@ -105,6 +105,9 @@ class Detached(UNetBaseline):
         labels: Tensor = teacher.segment(made, self.home).argmax(1)  # type: ignore[operator]
         return labels
 
+    def taken_for(self, modality: str) -> str:
+        return modality  # `segment` translates the other one
+
     def segment(self, image: Tensor, modality: str) -> Tensor:
         """(b, k, h, w) -> logits (b, c, h, w); slices of the other modality are translated first."""
         if modality not in (self.home, self.away):

@@ -107,13 +107,16 @@ class UNetBaseline(Method):
         """(b, k, h, w) -> logits (b, c, h, w) by the network of `modality`."""
         return self.network(modality)(image)
 
+    def taken_for(self, modality: str) -> str:
+        """The modality as which `maps` segments: one without labels passes for the first that has some."""
+        return modality if modality in self.problem.labelled else self.problem.labelled[0]
+
     @torch.no_grad()
     def maps(self, batch: Batch) -> dict[str, Map]:
         """Class probabilities (`stack`) and how undecided they are (`mask`, `maps.class_entropy`, 0 to 1)."""
         found: dict[str, Map] = {}
         for modality, slices in batch.items():
-            known = modality if modality in self.problem.labelled else self.problem.labelled[0]
-            logits = self.segment(slices.image, known)
+            logits = self.segment(slices.image, self.taken_for(modality))
             found |= class_maps(logits, modality, ("background", *self.problem.classes))
         return found
 

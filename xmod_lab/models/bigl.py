@@ -138,9 +138,10 @@ def map_critic(edge: int, width: int) -> PatchCritic:
 def shown(attention: Float[Tensor, "b m n"], scale: MapScale) -> Float[Tensor, "b 1 m n"]:
     r"""A map as its critic sees it. Values of a row sum to 1, so they are about 1/n:
 
-    mean 1   n A. Against the first bias of a critic, 1/n of a few hundred columns is nothing
+    mean 1   n A
     log      :math:`\ln(n A)`, at least ln(n 1e-6)
-    raw      A
+    raw      A. Beside the first bias of a critic without normalisation (`RowCritic`) 1/n is nothing; instance
+             normalisation (`map_critic`) blows up what is small, and such a critic learns from raw maps as fast
     """
     n = attention.shape[2]
     if scale == "mean 1":

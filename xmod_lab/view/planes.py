@@ -103,7 +103,7 @@ def _laid_out(extents: Sequence[float], rows: int, title: str) -> tuple[Figure, 
     scale = (WIDTH - LEFT - 2 * GAP) / sum(widths)  # inches of a millimetre
     tall = scale * max(heights)
     title = textwrap.fill(title, int(12.5 * WIDTH))
-    above, below = 0.3 + (0.1 + 0.2 * (1 + title.count("\n")) if title else 0.0), 0.35
+    above, below = 0.3 + (0.1 + 0.2 * (1 + title.count("\n")) if title else 0.0), 0.45
     high = above + rows * tall + (rows - 1) * GAP + below
     figure = plt.figure(figsize=(WIDTH, high))
     if title:
@@ -136,4 +136,5 @@ def _names(figure: Figure, colours: Mapping[str, str]) -> None:
     handles = [Line2D([], [], color=colour, label=name.replace("_", " ")) for name, colour in colours.items()]
     handles += [Line2D([], [], color="0.3", label="found"), Line2D([], [], color="0.3", ls="--", label="truth")]
     columns = min(len(handles), 7)
-    figure.legend(handles=handles, loc="lower center", ncols=columns)
+    low = (0.5, 0.08 / figure.get_figheight())
+    figure.legend(handles=handles, loc="lower center", bbox_to_anchor=low, ncols=columns)

@@ -154,12 +154,12 @@ def grey_shifts(rows: Mapping[str, pd.DataFrame], *, unit: str = "prepared inten
     return figure
 
 
-def loss_curves(losses: Sequence[tuple[int, Mapping[str, float]]], title: str = "") -> Figure:
+def loss_curves(losses: Sequence[tuple[int, Mapping[str, float]]], title: str = "", *, what: str = "loss") -> Figure:
     """Losses by step and, where there are any, the validation Dice beside them.
 
     losses: (step, {name: value}) in order, as the training loop reports them; names that begin with ``validation/`` are
     Dice values. What ends alike (``segmentation/T1``, ``validation/T1``) has one colour, `total` is black. A bold line
-    is the running mean over a twentieth of the steps, the thin one the values themselves.
+    is the running mean over a twentieth of the steps, the thin one the values themselves. what: name of the axis.
     """
     import matplotlib.pyplot as plt
 
@@ -176,7 +176,7 @@ def loss_curves(losses: Sequence[tuple[int, Mapping[str, float]]], title: str = 
         steps, values = _series(losses, name)
         axes[0, 0].plot(steps, values, color=colour, linewidth=0.7, alpha=0.4 if window > 1 else 1.0)
         axes[0, 0].plot(steps, _running_mean(values, window), color=colour, label=name)
-    axes[0, 0].set(xlabel="step", ylabel="loss")
+    axes[0, 0].set(xlabel="step", ylabel=what)
     if trained:
         axes[0, 0].legend(**BELOW)
     for name in measured:
