@@ -13,7 +13,14 @@ from tests.joint import a_batch, built
 from tests.tiny import make_tiny
 from xmod_lab.data.prepare import prepare
 from xmod_lab.errors import LabError
-from xmod_lab.evaluate.agreement import WITH, agreement_table, attention_distances, jensen_shannon, total_variation
+from xmod_lab.evaluate.agreement import (
+    WITH,
+    _of_others,
+    agreement_table,
+    attention_distances,
+    jensen_shannon,
+    total_variation,
+)
 from xmod_lab.maps import Map
 from xmod_lab.methods.bigl_maps import looks_at
 
@@ -82,6 +89,19 @@ class Turned:
                 for kind, pair in kinds.items() for image, values in zip(("real", "B"), pair, strict=True)}  # fmt: skip
 
 
+class Alike(Turned):
+    """Slices of one patient look at the same, those of others at something else."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+    def maps(self, batch: Any) -> dict[str, Map]:
+        names = batch["A"].patient
+        own = torch.eye(4)[[sorted(set(names)).index(name) for name in names]][:, None].expand(-1, 3, -1)
+        return {f"{kind}/{image}/A": Map("pairwise", own, "A", "layer")
+                for kind in ("position", "channel") for image in ("real", "B")}  # fmt: skip
+
+
 @pytest.mark.parametrize("alike", [True, False])
 def test_agreement_of_maps_that_follow_the_slice_and_of_maps_that_do_not(alike: bool) -> None:
     rows = attention_distances(Turned(alike), a_batch("A", 4))  # type: ignore[arg-type]
@@ -92,8 +112,15 @@ def test_agreement_of_maps_that_follow_the_slice_and_of_maps_that_do_not(alike: 
     assert found["channel", WITH[1]]["total_variation"] == 1, "the control of slices that look at unlike things"
 
 
+def test_the_control_is_another_patient() -> None:
+    assert _of_others(["a", "a", "b", "c", "c"], "A") == [2, 2, 3, 0, 0]
+    slices = a_batch("A", 4)["A"]._replace(patient=["p", "p", "q", "q"])
+    found = {(r["map"], r["with"]): r for r in attention_distances(Alike(), {"A": slices})}  # type: ignore[arg-type]
+    assert found["position", WITH[1]]["total_variation"] == 1, "slices of one patient look alike here"
+
+
 def test_what_cannot_be_compared_is_named() -> None:
-    with pytest.raises(LabError, match="one slice of A has no other"):
+    with pytest.raises(LabError, match="slices of A of one patient have no other"):
         attention_distances(Turned(True), a_batch("A", 1))  # type: ignore[arg-type]
     with pytest.raises(LabError, match="has no attention"):
         attention_distances(Turned(True, attention=False), a_batch("A"))  # type: ignore[arg-type]

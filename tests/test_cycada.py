@@ -276,3 +276,10 @@ def test_what_it_cannot_do_is_refused() -> None:
     for field, value in (("critic_input", "image"), ("schedule", "cosine")):
         with pytest.raises(LabError, match=f"{field} is .*known: "):
             cycada(**{field: value})
+
+
+def test_the_image_stage_takes_a_shape_term() -> None:
+    method = built("cycada", shape_weight=1.0)
+    watched = Watched(method)
+    losses = one_step(method, 0, watched, a_batch("AB")).losses
+    assert losses["shape"] > 0 and watched.seen[-1][0][-1] == "shape"

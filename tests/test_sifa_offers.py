@@ -135,10 +135,13 @@ def test_what_cannot_be_is_refused() -> None:
 
 def test_maps_by_hand() -> None:
     method, batch = built("sifa").eval(), batch_of()
+    for name, buffer in method.encoder.named_buffers():
+        if "running_mean" in name:
+            buffer += torch.linspace(0, 0.5, buffer.numel()).view_as(buffer)  # unlike for the two kinds of images
     found, a, b = method.maps(batch), batch["A"].image, batch["B"].image
     with torch.no_grad():
         made, back = method.translate(a, "A", "B"), method.translate(b, "B", "A")
-        again = method.translate(made, "B", "A")
+        again = method.decoder(method.encode(made, (0, len(made)))[0], made)
         logits = method.segmentations(b, "B")
         expected = {
             "style/B/A": (made - a)[:, 0],

@@ -7,6 +7,7 @@ and writes the run folder. A notebook can run the same parts by hand: `Update`, 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,6 +159,8 @@ def fit(
     elif dev.world() > 1:
         for value in method.state_dict().values():
             torch.distributed.broadcast(value, 0)
+    if first == 0 and dev.rank() == 0:  # of an earlier attempt, whose networks are gone
+        shutil.rmtree(folder / "derived", ignore_errors=True)
     dev.barrier()
 
     def keep(done: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,22 +43,21 @@ def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
     return (divergence / np.log(2)).clamp(0, 1).sqrt()
 
 
-def attention_distances(method: BiGL, batch: Batch, shift: int = 1) -> list[dict[str, Any]]:
+def attention_distances(method: BiGL, batch: Batch) -> list[dict[str, Any]]:
     """Mean distances of the rows of maps of slices and of translations: a row for each modality, kind of map and WITH.
 
-    For the control each slice meets the translation of the one `shift` places on. Keys: modality, map, with,
-    total_variation, jensen_shannon. Raises LabError for one slice alone, and where there is no attention.
+    For the control each slice meets the translation of the next one of another patient. Keys: modality, map, with,
+    total_variation, jensen_shannon. Raises LabError for slices of one patient alone, and where there is no attention.
     """
     found = []
     maps = method.maps(batch)
     for source, target in [way for way in method.translations if way[0] in batch]:
-        if len(batch[source].image) < 2:
-            raise LabError(f"one slice of {source} has no other to be compared with", where="attention_distances")
+        others = _of_others(batch[source].patient, source)
         for kind in KINDS:
             if f"{kind}/real/{source}" not in maps:
                 raise LabError("the segmenter has no attention", where=type(method).__name__)
             real, made = (maps[f"{kind}/{image}/{source}"].values for image in ("real", target))
-            for name, other in zip(WITH, (made, made.roll(shift, 0)), strict=True):
+            for name, other in zip(WITH, (made, made[others]), strict=True):
                 distances = {"total_variation": total_variation, "jensen_shannon": jensen_shannon}
                 means = {key: float(distance(real, other).mean()) for key, distance in distances.items()}
                 found.append({"modality": source, "map": kind, "with": name} | means)
@@ -78,12 +77,20 @@ def agreement_table(models: Mapping[str, BiGL], prepared: Prepared, slices: int 
             area = (case.geometry.forward(case.truth, "nearest") > 0).sum((1, 2))
             kept = torch.from_numpy(np.sort(np.argsort(area, kind="stable")[-slices:]))
             found.append(_at(case.slices, kept))
-        shift, together = len(found[0].image) if len(found) > 1 else 1, _together(found)
+        together = _together(found)
         for name, model in models.items():
             device = next(model.parameters()).device
             batch = {modality: together._replace(image=together.image.to(device))}
-            rows += [{"system": name} | row for row in attention_distances(model, batch, shift)]
+            rows += [{"system": name} | row for row in attention_distances(model, batch)]
     return pd.DataFrame(rows)
+
+
+def _of_others(patients: Sequence[str], modality: str) -> list[int]:
+    """For each slice the next one, round in a circle, that is of another patient."""
+    n = len(patients)
+    if len(set(patients)) < 2:
+        raise LabError(f"slices of {modality} of one patient have no other to be compared with", where="agreement")
+    return [next(j % n for j in range(i, i + n) if patients[j % n] != patients[i]) for i in range(n)]
 
 
 def _at(slices: Slices, kept: Tensor) -> Slices:

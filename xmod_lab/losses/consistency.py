@@ -58,4 +58,4 @@ def consistency_loss(unlabelled: Tensor, literal: bool = False) -> Float[Tensor,
 
 def accuracy(labelled: Tensor, unlabelled: Tensor) -> Float[Tensor, ""]:
     """Share of scores with which a critic is right, each side half of it: 0.5 where it cannot tell them apart."""
-    return 0.5 * ((labelled > 0).float().mean() + (unlabelled < 0).float().mean())
+    return 0.5 * ((labelled > 0).float().mean() + (unlabelled <= 0).float().mean())

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from xmod_lab import device as dev
 from xmod_lab.losses.adversarial import cross_entropy_critic, cross_entropy_generator
+from xmod_lab.losses.consistency import accuracy
 from xmod_lab.losses.segmentation import cross_entropy, dice_cross_entropy
 from xmod_lab.maps import Map, class_maps, over_image
 from xmod_lab.methods.base import (
@@ -178,7 +179,8 @@ class CyCADA(Method):
     def stages(self) -> list[Stage]:
         c, falling = self.config, FALLING[self.config.schedule]
         (cycle,) = self.translator.stages()
-        networks = ("translator.generators", "translator.critics")
+        shape = () if self.translator.shape is None else ("translator.shape",)
+        networks = ("translator.generators", "translator.critics", *shape)
         found = [dataclasses.replace(cycle, name="image", share=c.image_share, trained=networks)]
         if (teacher := self.translator.teacher) is not None:
             learns = {"teacher": self._optimiser(teacher, c.segmenter_rate)}
@@ -219,11 +221,10 @@ class CyCADA(Method):
         logits, seen = self.seen(torch.cat([made, x]))  # instance normalisation: one pass is two
         ours, theirs = self.feature_critic(seen.detach()).split(parts)
         told = cross_entropy_critic(ours, theirs)
-        right = 0.5 * ((ours > 0).float().mean() + (theirs <= 0).float().mean())
-        accuracy = self._running(right)
+        right = self._running(accuracy(ours, theirs))
         update(told, "feature_critic")
 
-        losses = {"critic": told.item(), "accuracy": accuracy, "open": float(accuracy >= self.config.gate)}
+        losses = {"critic": told.item(), "accuracy": right, "open": float(right >= self.config.gate)}
         if losses["open"]:
             terms = {"segmentation": self._segmentation(logits[: len(made)], batch)}
             if self.config.feature_weight:
@@ -233,10 +234,10 @@ class CyCADA(Method):
             losses |= {name: value.item() for name, value in terms.items()}
         return StepResult(losses)
 
-    def _running(self, accuracy: Tensor) -> float:
+    def _running(self, right: Tensor) -> float:
         """Mean of the critic's accuracy over the last steps, this one's included, and over all processes."""
         count = int(self.counted)
-        self.accuracies[count % len(self.accuracies)] = dev.mean_of(accuracy.detach())
+        self.accuracies[count % len(self.accuracies)] = dev.mean_of(right.detach())
         self.counted += 1
         return self.accuracies[: count + 1].mean().item()
 

@@ -38,7 +38,10 @@ def maps_of(method: SIFA, batch: Batch) -> dict[str, Map]:
         with record(method, f"{layer}.added") as taps:
             made = method.translate(x, m, other)
         added = taps[f"{layer}.added"][0].float()
-        back = method.translate(made, other, m)
+        if m == method.source:  # normalised as in training: as a translation, not as an image of the target
+            back = method.decoder(method.encode(made, (0, len(made)))[0], made)
+        else:
+            back = method.translate(made, other, m)
 
         def keep(name: str, values: torch.Tensor, layer: str, span: tuple[float, float] | None, m: str = m) -> None:
             found[f"{name}/{m}"] = Map("mask", values, m, layer, span)
