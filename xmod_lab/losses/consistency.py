@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from xmod_lab.losses.adversarial import cross_entropy_critic, cross_entropy_generator
+
 
 def output_consistency(
     first: Float[Tensor, "b c h w"], second: Float[Tensor, "b c h w"], literal: bool = False
@@ -34,7 +36,7 @@ def critic_loss(labelled: Tensor, unlabelled: Tensor) -> Float[Tensor, ""]:
 
     The negative of equations 7 and 9, which are values that it maximises.
     """
-    return F.softplus(-labelled.float()).mean() + F.softplus(unlabelled.float()).mean()
+    return 2 * cross_entropy_critic(labelled, unlabelled)
 
 
 def printed_critic_loss(real: Tensor, fake: Tensor) -> Float[Tensor, ""]:
@@ -52,7 +54,7 @@ def consistency_loss(unlabelled: Tensor, literal: bool = False) -> Float[Tensor,
     literal: :math:`E[\ln \sigma(D(u'))]` as printed, of a total that is minimised: the segmenter then helps the critic
     to tell the images apart; <= 0.
     """
-    loss = F.softplus(-unlabelled.float()).mean()
+    loss = cross_entropy_generator(unlabelled)
     return -loss if literal else loss
 
 

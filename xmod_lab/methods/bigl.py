@@ -33,6 +33,7 @@ from xmod_lab.methods.bigl_config import ABLATIONS, PRESETS, VALUES, BiGLConfig
 from xmod_lab.methods.bigl_maps import maps_of
 from xmod_lab.methods.cyclegan import CycleGAN, CycleGANConfig
 from xmod_lab.methods.pix2pix import Pix2Pix, Pix2PixConfig
+from xmod_lab.methods.translated import derivation, translation
 from xmod_lab.models.bigl import DualAttentionUNet, FeatureCritic, RowCritic, Sight, map_critic, shown
 
 LOOKS = {"source": ("s", "t->s"), "target": ("s->t", "t")}
@@ -139,9 +140,7 @@ class BiGL(Method):
             optimisers["critics"] = adam(self.critics.parameters(), c.critic_rate, (0.9, 0.99))
         falling: dict[str, Callable[[float], float]] = {"segmenter": partial(polynomial, power=c.power)}
         trained = ("segmenter", *(["critics"] if self.kinds else []))
-        derive: dict[str, Callable[[Tensor], Tensor]] = {
-            f"{s}->{t}": partial(self.translate, source=s, target=t) for s, t in self.translations
-        }
+        derive = derivation(self.translate, *self.translations[0]) | derivation(self.translate, *self.translations[1])
         return [first, Stage("segmentation", 1 - c.translation_share, optimisers, falling, trained, derive)]
 
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
@@ -163,8 +162,8 @@ class BiGL(Method):
         c, s, t = self.config, self.source, self.target
         label = batch[s].label
         assert label is not None
-        images = {"s": batch[s].image, "s->t": self._derived(batch, s, t),
-                  "t": batch[t].image, "t->s": self._derived(batch, t, s)}  # fmt: skip
+        images = {"s": batch[s].image, "s->t": translation(batch, s, t, self.translate),
+                  "t": batch[t].image, "t->s": translation(batch, t, s, self.translate)}  # fmt: skip
         seen = self.see(images, mapped="position" in self.kinds)
         terms = {
             "segmentation": self._supervised(seen["s"].logits, label),
@@ -190,13 +189,6 @@ class BiGL(Method):
             losses |= {f"gamma/{n}": getattr(attention, n).gamma.item() for n in ("position", "channel")}
         real, made = (torch.cat([images[name] for name in names]) for names in (("s", "t"), ("s->t", "t->s")))
         return StepResult(losses, {"image": real, "translated": made})
-
-    def _derived(self, batch: Batch, source: str, target: str) -> Tensor:
-        """The translations of a training batch, made here where the loop has not derived them."""
-        if (derived := batch.get(f"{source}->{target}")) is not None:
-            return derived.image
-        with torch.no_grad():
-            return self.translate(batch[source].image, source, target)
 
     def _supervised(self, logits: Tensor, label: Tensor) -> Tensor:
         """Equation 4; as printed its minus stands before the Dice loss as well."""

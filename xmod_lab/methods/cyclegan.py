@@ -30,7 +30,7 @@ from xmod_lab.methods.base import (
     index_of,
 )
 from xmod_lab.models.critic import PatchCritic
-from xmod_lab.models.pool import ImagePool
+from xmod_lab.models.pool import ImagePool, restore, state_of
 from xmod_lab.models.resnet import ResNetGenerator
 from xmod_lab.models.unet import UNet
 
@@ -207,11 +207,10 @@ class CycleGAN(Method):
         return mean(term(s, t) for s, t in self.translations)
 
     def extra_state(self) -> dict[str, Tensor]:
-        return {f"pool/{m}": pool.images for m, pool in self.pools.items()} if self.config.pool else {}
+        return state_of(self.pools)
 
     def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        for m, pool in self.pools.items():
-            pool.images = state[f"pool/{m}"]
+        restore(self.pools, state)
 
     def translate(self, image: Tensor, source: str, target: str) -> Tensor:
         """(b, k, h, w) in [-1, 1] -> the same slices as `target`; those of `target` itself stay as they are."""

@@ -31,7 +31,7 @@ from xmod_lab.methods.sifa_config import ABLATIONS, PRESETS, SIFAConfig
 from xmod_lab.methods.sifa_maps import maps_of
 from xmod_lab.models.critic import PatchCritic
 from xmod_lab.models.norm import of_domains
-from xmod_lab.models.pool import ImagePool
+from xmod_lab.models.pool import ImagePool, restore, state_of
 from xmod_lab.models.sifa import ClassHead, SharedEncoder, SourceDecoder, StyleGenerator
 
 LEVELS = ("final", "early")
@@ -234,11 +234,10 @@ class SIFA(Method):
         return logits.float() if self.config.logits else logits.float().softmax(1)
 
     def extra_state(self) -> dict[str, Tensor]:
-        return {f"pool/{m}": pool.images for m, pool in self.pools.items()} if self.config.pool else {}
+        return state_of(self.pools)
 
     def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        for m, pool in self.pools.items():
-            pool.images = state[f"pool/{m}"]
+        restore(self.pools, state)
 
     def translate(self, image: Tensor, source: str, target: str) -> Tensor:
         """(b, k, h, w) in [-1, 1] -> the same slices as `target`; those of `target` itself stay as they are."""

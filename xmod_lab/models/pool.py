@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -35,3 +37,15 @@ class ImagePool:
             else:
                 found.append(image)
         return torch.stack(found)
+
+
+def state_of(pools: Mapping[str, ImagePool]) -> dict[str, Tensor]:
+    """What pools hold, as ``pool/<name>``, for `Method.extra_state`; those of size 0 hold nothing."""
+    return {f"pool/{name}": pool.images for name, pool in pools.items() if pool.size}
+
+
+def restore(pools: Mapping[str, ImagePool], state: Mapping[str, Tensor]) -> None:
+    """Give pools back what `state_of` took of them."""
+    for name, pool in pools.items():
+        if pool.size:
+            pool.images = state[f"pool/{name}"]
