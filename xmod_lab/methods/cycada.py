@@ -57,8 +57,8 @@ class CyCADAConfig(CycleGANConfig):
                   to 100 thousand steps
     critic_input, critic_dropout   "logits", the release's score maps, or "features", those of the U-Net's centre; of
                   the critic's whole channels, 0.5 in the release. In short trials on one run of 400 steps critics of
-                  the logits, and of features with dropout, ended with accuracies of 0.47 to 0.52, one of features without
-                  it with 0.59, which is enough for the gate
+                  the logits, and of features with dropout, ended with accuracies of 0.47 to 0.52, one of features
+                  without it with 0.59, which is enough for the gate
     shrink        means over so many by so many pixels of logits are shown: 1 in the release. On a quarter of the edge
                   the critic costs a sixteenth. Features are small as they are
     feature_weight   lambda_G of the release
