@@ -178,3 +178,24 @@ def test_the_block(form: Any) -> None:
     # the keys' bias
     late = {"position.value.weight", "position.value.bias", "position.key.bias", "channel.temperature"}
     assert silent <= late
+
+
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_the_block_without_attention(form: Any) -> None:
+    """It is what the block with its convolutions is while both gammas are 0, and has all its other weights."""
+    torch.manual_seed(0)
+    whole, x = DualAttention(16, 8, form), image()
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    less = DualAttention(16, 8, form, attend=False)
+    assert torch.rand(1) == after, "what is drawn next begins alike"
+    gone = {key for key in whole.state_dict() if key.startswith(("position.", "channel."))}
+    assert set(whole.state_dict()) == set(less.state_dict()) | gone and not gone & set(less.state_dict())
+    assert all(torch.equal(v, whole.state_dict()[k]) for k, v in less.state_dict().items())
+    inner = 16 if form == "paper" else 8
+    assert count_parameters(whole) - count_parameters(less) == count_parameters(PositionAttention(inner)) + 1
+    found, same = less(x, True), whole(x)
+    assert found.position is None and found.channel is None
+    assert torch.equal(found.out, same.out) and torch.equal(found.feature, same.feature)
+    whole.position.gamma.data.fill_(0.5)
+    assert not torch.allclose(whole(x).feature, found.feature, atol=1e-3)

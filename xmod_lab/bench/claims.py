@@ -22,6 +22,7 @@ from xmod_lab.bench.published_adaptation import (
     FEATURE,
     HIGH,
     LOW,
+    NO_ATTENTION,
     ONE_LEVEL,
     OUTPUT,
     PLAIN,
@@ -228,7 +229,7 @@ ADAPTATION_ABLATIONS = [
     *_bigl("B3", PARTS, ["hd95_max"]),
     *_bigl("B3", PARTS[1:], ["hd95_max"], structure="ET"),
     *_bigl("B4", [("bigl", LOW), ("bigl", HIGH)], ["dice", "hd95_max"]),
-    *_bigl("B5", [("bigl", PLAIN), (FEATURE, PLAIN)]),
+    *_bigl("B5", [(FEATURE, NO_ATTENTION), ("bigl", PLAIN), (FEATURE, PLAIN)]),
     *_bigl("A1", [("adaptsegnet", ONE_LEVEL), ("adaptsegnet", CONTROL), (SQUARES, ONE_LEVEL)]),
 ]
 ADAPTATION_REAL = [
@@ -267,7 +268,8 @@ SAYS = {
     "B2": "BiGL's feature critics add to output consistency, its attention critics to both, in Dice",
     "B3": "the same two steps lower HD95, the second not that of ET (that it adds little is not tested)",
     "B4": "BiGL's weight of 0.1 above 0.02 and 0.5 in Dice, below in HD95 (that Dice is flat is not tested)",
-    "B5": "BiGL with a dual-attention U-Net above BiGL with a plain one, with and without attention critics",
+    "B5": "BiGL with attention above BiGL without, its block's convolutions kept; and above a plain U-Net without the "
+    "block, with and without attention critics",
     "B6": "BiGL above SIFA on the heart in Dice, below in surface distance",
     "A1": "AdaptSegNet at two levels above one, and above itself with weight 0; least squares above cross-entropy",
 }

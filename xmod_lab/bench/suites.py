@@ -235,8 +235,8 @@ def adaptation(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
 
 
 def adaptation_ablations(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
-    """BiGL's Tables 3-5, its claim without a table, and AdaptSegNet's levels and control, from T1 to T2. Both bounds
-    tell what a plain U-Net finds there (`health.unseen`)."""
+    """BiGL's Tables 3-5, its claim without a table (no attention, and no attention block), and AdaptSegNet's levels
+    and control, from T1 to T2. Both bounds tell what a plain U-Net finds there (`health.unseen`)."""
     place = ("brain_tumour", "subregions", profile)
     bounds = [RunSpec(m, *place, seed=seed) for seed in seeds for m in ("source_only", "target_only")]
     return bounds + [

@@ -85,13 +85,14 @@ class BiGL(Method):
             one_of(BiGL, field, getattr(config, field), known)
         self.source, self.target = source_and_target(problem, "BiGL")
         self.translations = [(self.source, self.target), (self.target, self.source)]
-        if config.align_attention and not config.dual_attention:
-            raise LabError("a plain U-Net has no attention to align", where="BiGL.align_attention", mend="set it false")
+        if config.align_attention and not (config.dual_attention and config.attend):
+            what = "a block without attention" if config.dual_attention else "a plain U-Net"
+            raise LabError(f"{what} has no attention to align", where="BiGL.align_attention", mend="set it false")
         self.translators = nn.ModuleDict(self._translators())
         c, k = config, problem.channels
         self.segmenter = DualAttentionUNet(
             k, problem.n_classes, problem.size, c.width, c.dropout, c.dual_attention,
-            c.attention_form, c.channel_mode,  # type: ignore[arg-type]  # one_of has seen them
+            c.attention_form, c.channel_mode, c.attend,  # type: ignore[arg-type]  # one_of has seen them
         )  # fmt: skip
         maps = c.align_attention * ("position", "channel")
         self.kinds = (*(c.align_features * ("feature",)), *maps) if c.gtl_weight else ()
@@ -185,8 +186,9 @@ class BiGL(Method):
             update(torch.stack(list(critic_terms.values())).sum(), "critics")
 
         losses = {name: value.item() for name, value in (terms | critic_terms | right).items()}
-        if (attention := self.segmenter.attention) is not None:
-            losses |= {f"gamma/{n}": getattr(attention, n).gamma.item() for n in ("position", "channel")}
+        for name in ("position", "channel"):
+            if (attention := getattr(self.segmenter.attention, name, None)) is not None:
+                losses[f"gamma/{name}"] = attention.gamma.item()
         real, made = (torch.cat([images[name] for name in names]) for names in (("s", "t"), ("s->t", "t->s")))
         return StepResult(losses, {"image": real, "translated": made})
 

@@ -29,6 +29,7 @@ class BiGLConfig:
     map_scale     of maps before their critics: "mean 1" (times N), "log" (of that), or "raw"
     dual_attention, attention_form, channel_mode   attention or a plain U-Net, and see `models.dual_attention`. A plain
                   one has no maps to align
+    attend        False: the attention block keeps its convolutions and loses both attentions, and with them its maps
     align_features, align_attention   the adversarial consistencies; gtl_weight is of each of the three, the output's
                   consistency has output_weight
     literal       signs of equations 4, 5, 6 and 8 as printed, for comparison: minimised, the first two raise the
@@ -55,6 +56,7 @@ class BiGLConfig:
     map_critic: str = "patch"
     map_scale: str = "mean 1"
     dual_attention: bool = True
+    attend: bool = True
     attention_form: str = "released"
     channel_mode: str = "released"
     align_features: bool = True
@@ -77,9 +79,11 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "weight 0.5": {"gtl_weight": 0.5},
     "plain": {"dual_attention": False, "align_attention": False},
     "raw maps": {"map_scale": "raw"},
+    "no attention": {"attend": False, "align_attention": False},
 }
-"""Tables 3 and 4: the output's consistency alone, with that of features; Table 5; the claim without a table, a plain
-U-Net, to be compared with "feature"; and maps of size 1/N before their critics"""
+"""Tables 3 and 4: the output's consistency alone, with that of features; Table 5; a plain U-Net,
+which lacks the attention block's convolutions as well; maps of size 1/N before their critics; and the block with its
+convolutions alone, which differs from "feature" in attention and nothing else"""
 VALUES: dict[str, tuple[str, ...]] = {
     "synth": ("cyclegan", "paired"),
     "optimiser": ("adam", "sgd"),

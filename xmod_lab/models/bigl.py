@@ -61,6 +61,7 @@ class DualAttentionUNet(nn.Module):
     pixels that is the U-Net's 512 at 12x12 positions, taken to 128.
 
     attention   False: the plain U-Net; its feature is the centre's
+    attend      False: the block stays, without its attentions (`DualAttention`)
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class DualAttentionUNet(nn.Module):
         attention: bool = True,
         form: Form = "released",
         mode: ChannelMode = "released",
+        attend: bool = True,
     ):
         super().__init__()
         levels = levels_for(size)
@@ -80,7 +82,7 @@ class DualAttentionUNet(nn.Module):
         self.positions = (size >> levels) ** 2
         self.encoder = Encoder(channels, width, dropout, levels)
         self.centre = DoubleConv(before, centre)
-        self.attention = DualAttention(centre, 4 * width, form, mode) if attention else None
+        self.attention = DualAttention(centre, 4 * width, form, mode, attend) if attention else None
         self.features = centre if self.attention is None else self.attention.inner
         self.centre_tap = Tap()
         self.decoder = Decoder(classes, width, levels)

@@ -124,8 +124,8 @@ class Attended(NamedTuple):
     """(b, inner, h, w), the sum of both branches: the features after the attention"""
     position: Tensor | None
     """(b, n, n), where it was asked for"""
-    channel: Tensor
-    """(b, inner, inner)"""
+    channel: Tensor | None
+    """(b, inner, inner); without the attentions None"""
 
 
 class DualAttention(nn.Module):
@@ -135,9 +135,22 @@ class DualAttention(nn.Module):
                another one follows it, both with instance normalisation (there batch normalisation) and ReLU. What the
                branches add up to goes through a 1x1 convolution and is added to x
     paper      BiGL's equation 3: both attend to x itself, and their sum goes on, 2x at first
+
+    attend     False: what is left of it without the two attentions, as if both gammas stayed 0, and without their
+               weights. All other weights begin as they would beside them
     """
 
-    def __init__(self, channels: int, inner: int, form: Form = "released", mode: ChannelMode = "released"):
+    position: PositionAttention | None
+    channel: ChannelAttention | None
+
+    def __init__(
+        self,
+        channels: int,
+        inner: int,
+        form: Form = "released",
+        mode: ChannelMode = "released",
+        attend: bool = True,
+    ):
         super().__init__()
         self.form: Form = form
         if form == "released":
@@ -146,13 +159,16 @@ class DualAttention(nn.Module):
             self.back = nn.Conv2d(inner, channels, 1)
         self.inner = inner if form == "released" else channels
         self.position, self.channel = PositionAttention(self.inner), ChannelAttention(mode)
+        if not attend:  # drawn all the same: what is drawn after them begins alike
+            self.position = self.channel = None
 
     def forward(self, x: Float[Tensor, "b c h w"], mapped: bool = False) -> Attended:
-        if self.form == "paper":
-            (p, position), (c, channel) = self.position(x, mapped), self.channel(x)
+        released, position, channel = self.form == "released", None, None
+        p, c = (before(x) for before in self.before) if released else (x, x)
+        if self.position is not None and self.channel is not None:
+            (p, position), (c, channel) = self.position(p, mapped), self.channel(c)
+        if not released:
             return Attended(p + c, p + c, position, channel)
-        p, position = self.position(self.before[0](x), mapped)
-        c, channel = self.channel(self.before[1](x))
         feature = self.after[0](p) + self.after[1](c)
         return Attended(x + self.back(feature), feature, position, channel)
 
