@@ -274,5 +274,5 @@ def test_suites_of_adaptation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hearts == {(t, f) for t in ("mr_to_ct", "ct_to_mr") for f in (0, 1)}
     assert len(specs) == len(set(specs)) == 11 + 4 * 11
     assert len(suites.suite("adaptation-study")) == 3 * len(specs)
-    assert len(suites.suite("adaptation-ablations-lesson")) == 2 + 2 + 6 + 3
+    assert len(suites.suite("adaptation-ablations-lesson")) == 2 + 2 + 7 + 3
     assert {s.method for s in suites.suite("adaptation-real-lesson")} >= {"source_only", "bigl", "sifa", "target_only"}

@@ -17,7 +17,7 @@ from xmod_lab.losses.segmentation import cross_entropy, generalised_dice
 from xmod_lab.methods import METHODS
 from xmod_lab.methods.base import build_config
 from xmod_lab.models.blocks import count_parameters
-from xmod_lab.train import Update, enter
+from xmod_lab.train import Update, enter, stage_ends
 
 ABLATIONS = METHODS["bigl"].cls.ablations
 KINDS = ("feature", "position", "channel")
@@ -173,7 +173,8 @@ def test_ablations_take_away_what_they_say(name: str) -> None:
     maps = {f"{tail}{kind}" for kind in KINDS[1:] for tail in ("", "critic/", "accuracy/")}
     features = {"feature", "critic/feature", "accuracy/feature"}
     blind = maps | {"gamma/position", "gamma/channel"}
-    gone = {"output": maps | features, "feature": maps, "plain": blind, "no attention": blind}
+    gone = {"output": maps | features, "feature": maps, "plain": blind, "no attention": blind,
+            "source only": maps | features | {"segmentation/translated", "output"}}  # fmt: skip
     assert set(full) - set(less) == gone.get(name, set()) and set(less) <= set(full)
     ratio = float(name.split()[1]) / 0.1 if name.startswith("weight") else 1.0
     expected = {k: ratio * full[k] if k in KINDS else full[k] for k in less}
@@ -190,6 +191,24 @@ def test_ablations_take_away_what_they_say(name: str) -> None:
         assert not unlike
     if name == "output":
         assert list(method.stages()[1].optimisers) == ["segmenter"] and method.stages()[1].trained == ("segmenter",)
+
+
+def test_its_lower_bound_sees_the_source_alone() -> None:
+    """No translator learns, nothing is derived; and what the target looks like changes no loss and no weight."""
+    found = []
+    for sign in (1, -1):
+        method, passes, batch = bigl(**ABLATIONS["source only"]), [], batch_of()
+        stages = method.stages()
+        assert stage_ends(stages, 40) == [0, 40] and not stages[1].derive and bigl().stages()[1].derive
+        method.segmenter.register_forward_hook(lambda _m, x, _o, passes=passes: passes.append(x[0]))
+        before = weights(method)
+        batch["B"] = batch["B"]._replace(image=sign * batch["B"].image)
+        losses = segmentation(method, None, batch)
+        moved = {k.split(".")[0] for k, v in weights(method).items() if not torch.equal(v, before[k])}
+        assert moved == {"segmenter"} and len(passes) == 1 and torch.equal(passes[0], batch["A"].image)
+        found.append((losses, weights(method)))
+    assert found[0][0] == found[1][0] and all(torch.equal(v, found[1][1][k]) for k, v in found[0][1].items())
+    assert segmentation(bigl()) != segmentation(bigl(learn_translated=False))
 
 
 def test_without_aligned_maps_none_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,7 @@ class BiGL(Method):
         )  # fmt: skip
         maps = c.align_attention * ("position", "channel")
         self.kinds = (*(c.align_features * ("feature",)), *maps) if c.gtl_weight else ()
+        self.adapts = bool(c.learn_translated or c.output_weight or self.kinds)
         self.critics = nn.ModuleDict({f"{kind}/{look}": self._critic(kind) for kind in self.kinds for look in LOOKS})
 
     def _translators(self) -> dict[str, Method]:
@@ -141,7 +142,8 @@ class BiGL(Method):
             optimisers["critics"] = adam(self.critics.parameters(), c.critic_rate, (0.9, 0.99))
         falling: dict[str, Callable[[float], float]] = {"segmenter": partial(polynomial, power=c.power)}
         trained = ("segmenter", *(["critics"] if self.kinds else []))
-        derive = derivation(self.translate, *self.translations[0]) | derivation(self.translate, *self.translations[1])
+        ways = self.translations if self.adapts else []
+        derive = {name: fn for way in ways for name, fn in derivation(self.translate, *way).items()}
         return [first, Stage("segmentation", 1 - c.translation_share, optimisers, falling, trained, derive)]
 
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
@@ -163,14 +165,17 @@ class BiGL(Method):
         c, s, t = self.config, self.source, self.target
         label = batch[s].label
         assert label is not None
-        images = {"s": batch[s].image, "s->t": translation(batch, s, t, self.translate),
-                  "t": batch[t].image, "t->s": translation(batch, t, s, self.translate)}  # fmt: skip
+        images = {"s": batch[s].image}
+        if self.adapts:
+            images |= {"s->t": translation(batch, s, t, self.translate), "t": batch[t].image,
+                       "t->s": translation(batch, t, s, self.translate)}  # fmt: skip
         seen = self.see(images, mapped="position" in self.kinds)
-        terms = {
-            "segmentation": self._supervised(seen["s"].logits, label),
-            "segmentation/translated": self._supervised(seen["s->t"].logits, label),
-            "output": c.output_weight * output_consistency(seen["t"].logits, seen["t->s"].logits, c.literal),
-        }
+        terms = {"segmentation": self._supervised(seen["s"].logits, label)}
+        if c.learn_translated:
+            terms["segmentation/translated"] = self._supervised(seen["s->t"].logits, label)
+        if self.adapts:
+            apart = output_consistency(seen["t"].logits, seen["t->s"].logits, c.literal)
+            terms["output"] = c.output_weight * apart
         for kind in self.kinds:
             told = [consistency_loss(self.scores(kind, look, seen[away]), c.literal)
                     for look, (_, away) in LOOKS.items()]  # fmt: skip
@@ -189,6 +194,8 @@ class BiGL(Method):
         for name in ("position", "channel"):
             if (attention := getattr(self.segmenter.attention, name, None)) is not None:
                 losses[f"gamma/{name}"] = attention.gamma.item()
+        if not self.adapts:
+            return StepResult(losses)
         real, made = (torch.cat([images[name] for name in names]) for names in (("s", "t"), ("s->t", "t->s")))
         return StepResult(losses, {"image": real, "translated": made})
 

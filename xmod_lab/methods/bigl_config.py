@@ -32,6 +32,8 @@ class BiGLConfig:
     attend        False: the attention block keeps its convolutions and loses both attentions, and with them its maps
     align_features, align_attention   the adversarial consistencies; gtl_weight is of each of the three, the output's
                   consistency has output_weight
+    learn_translated   learn the labels from translations of the source too. False with both weights 0: the segmenter
+                  sees the source alone, and nothing is derived
     literal       signs of equations 4, 5, 6 and 8 as printed, for comparison: minimised, the first two raise the
                   wrong thing and the others help the critics
     average       segment target images by the mean of what is seen in them and in their translations; else in them
@@ -63,6 +65,7 @@ class BiGLConfig:
     align_attention: bool = True
     gtl_weight: float = 0.1
     output_weight: float = 0.001
+    learn_translated: bool = True
     literal: bool = False
     average: bool = False
     augment: str = "standard"
@@ -80,10 +83,13 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "plain": {"dual_attention": False, "align_attention": False},
     "raw maps": {"map_scale": "raw"},
     "no attention": {"attend": False, "align_attention": False},
+    "source only": {"learn_translated": False, "output_weight": 0.0, "gtl_weight": 0.0, "translation_share": 0.0},
 }
 """Tables 3 and 4: the output's consistency alone, with that of features; Table 5; a plain U-Net,
 which lacks the attention block's convolutions as well; maps of size 1/N before their critics; and the block with its
-convolutions alone, which differs from "feature" in attention and nothing else"""
+convolutions alone, which differs from "feature" in attention and nothing else; and
+the lower bound of this network, which learns from the labelled slices alone, in all the steps: no translator is trained
+(those it has stay as they began)"""
 VALUES: dict[str, tuple[str, ...]] = {
     "synth": ("cyclegan", "paired"),
     "optimiser": ("adam", "sgd"),
