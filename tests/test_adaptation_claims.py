@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from xmod_lab.bench import page, suites
-from xmod_lab.bench.adaptation import THICK, adaptation_tables, beside, from_sasan, place_of
+from xmod_lab.bench.adaptation import THICK, WEIGHTS, adaptation_tables, beside, from_sasan, place_of, sized
 from xmod_lab.bench.claims import CLAIMS, DISTANCES, Claim
 from xmod_lab.bench.patients import METRICS, RUN
 from xmod_lab.bench.published_adaptation import (
@@ -244,6 +244,8 @@ def test_a_page_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ])  # fmt: skip
     rows.to_csv(tmp_path / "adaptation-lesson-patients.csv", index=False)
     facts: dict[str, Any] = {"runs": 9, "read": 2, "training_seconds": 5, "problems": {}}
+    assert WEIGHTS not in sized(pd.DataFrame({"system": ["bigl"]}), "d/t", {})
+    facts["weights"] = {f"brain_tumour/subregions/{name}": [n, 2 * n] for name, n in (("bigl", 1400), ("sifa", 9600))}
     write_json(tmp_path / "adaptation-lesson.json", facts | {"unseen": {"brain_tumour/subregions": ["ET in T1"]}})
     alone = page.page("adaptation-lesson", tmp_path)
     theirs = rows_of({"scorer (ugatit)": 0.7}, "CT", ("whole_heart", "sasan_mr_to_ct"), folds=2, patients=6)
@@ -253,6 +255,8 @@ def test_a_page_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert f"scorer (ugatit){THICK}" in text and "[sasan-lesson.md](sasan-lesson.md)" in text and THICK not in alone
     for part in (text, alone):
         assert "No plain U-Net with labels finds ET in T1" in part and "2 CycleGANs" in part and "nan" not in part
+        assert f"| system | {WEIGHTS} | WT Dice" in part and "| bigl | 1, 3 |" in part and "| sifa | 10, 19 |" in part
+        assert "BiGL's U-Net is halved twice" in part and "| cycada |  |" in part
         assert "subregions_all" not in part and f"| {STACKED} |" in part and "| source_only † |" in part
         claims = [line for line in part.splitlines() if line.startswith(("| B0", "| B1"))]
         assert len(claims) == 7 and all("direction seen" in line for line in claims)

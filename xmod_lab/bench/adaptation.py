@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from xmod_lab.bench.patients import NAMES, paper_table, system
@@ -14,7 +15,8 @@ from xmod_lab.data.manifest import dataset
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xmod_lab.runs import RunSpec
+    from xmod_lab.methods.base import Method
+    from xmod_lab.runs import Run, RunSpec
 
 ORDER = ("source_only on", "source_only", STRONG, "scorer", "sasan", "detached", AT_TRAINING, "adaptsegnet", "cycada",
          "pnp_adanet", "sifa_v1", "sifa", "bigl", "target_only", STACKED)  # fmt: skip
@@ -26,6 +28,8 @@ TAKEN = ("scorer (cyclegan)", "scorer (ugatit)", "scorer (sasan)", "sasan", "det
 FROM_SASAN = {"sasan_mr_to_ct": "mr_to_ct", "sasan_ct_to_mr": "ct_to_mr"}
 """tasks of SASAN's suite -> those of the same patients, split and classes with one slice instead of three"""
 THICK = ", three slices deep"
+WEIGHTS = "thousand weights: at the test, in all"
+"""the column that says how large a system is"""
 
 
 def place_of(spec: RunSpec) -> str:
@@ -56,6 +60,44 @@ def from_sasan(rows: pd.DataFrame, sick: dict[str, str]) -> tuple[pd.DataFrame, 
         if task in FROM_SASAN and name in TAKEN:
             marks["/".join([key, FROM_SASAN[task], name + THICK, *rest])] = reason
     return kept, marks
+
+
+def weights_of(runs: Iterable[Run]) -> dict[str, tuple[int, int]]:
+    """``dataset/task/system`` -> weights that segment an image at the test, and of all its networks, translators and
+    critics included; of the first run of each, as the size hangs on neither fold nor seed."""
+    found: dict[str, tuple[int, int]] = {}
+    for run in runs:
+        if (place := place_of(run.spec)) not in found:
+            task, method = dataset(run.spec.dataset).task(run.spec.task_name), run.method()
+            (modality,) = task.unlabelled or task.tested
+            found[place] = (segmenting(method, modality), sum(p.numel() for p in method.parameters()))
+    return found
+
+
+def segmenting(method: Method, modality: str) -> int:
+    """How many weights `segment` uses for an image of `modality`: those of the layers that it goes through."""
+    import torch
+
+    p, seen, hooks = method.problem, set(), []
+    for name, module in method.named_modules():
+        hooks.append(module.register_forward_hook(lambda *_, name=name: seen.add(name)))
+    with torch.no_grad():
+        method.eval().segment(torch.zeros(1, p.channels, p.size, p.size), modality)  # type: ignore[operator]
+    for hook in hooks:
+        hook.remove()
+    own = (method.get_submodule(name).parameters(recurse=False) for name in seen)
+    return sum(weight.numel() for weights in own for weight in weights)
+
+
+def sized(table: pd.DataFrame, place: str, weights: Mapping[str, tuple[int, int]]) -> pd.DataFrame:
+    """The table of ``dataset/task`` with WEIGHTS behind its systems, where the record has them."""
+    names = [str(one).partition(" on ")[0] for one in table["system"]]
+    sizes = [weights.get(f"{place}/{name}") for name in names]
+    if not any(sizes):
+        return table
+    found = table.copy()
+    found.insert(1, WEIGHTS, ["" if n is None else f"{n[0] / 1e3:.0f}, {n[1] / 1e3:.0f}" for n in sizes])
+    return found
 
 
 def distance_of(key: str) -> str:

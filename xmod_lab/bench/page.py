@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xmod_lab.bench.adaptation import THICK, adaptation_tables, beside, from_sasan, place_of
+from xmod_lab.bench.adaptation import THICK, adaptation_tables, beside, from_sasan, place_of, sized
 from xmod_lab.bench.adapted import adapted_tables
 from xmod_lab.bench.claims import CLAIMS, SAYS
 from xmod_lab.bench.patients import EXTRACTOR, paper_table
-from xmod_lab.bench.published_adaptation import STACKED, UNADAPTED
+from xmod_lab.bench.published_adaptation import ALONE, AT_TRAINING, STACKED, UNADAPTED
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.translators import Shown, recorded_tables
 from xmod_lab.bench.verdicts import gate_verdicts, untrained, verdicts
@@ -43,6 +43,15 @@ ADAPTATION = (
     "that has labels: that they fail in the other one is what claims say of them."
 )
 """said on the page of a suite of systems that adapt"""
+SIZES = (
+    "Systems differ in size and in how their steps are spent, not in adaptation alone. Weights at the test are those "
+    "that a slice of the target goes through, weights in all those of every network, critics and translators "
+    "included. Attention needs positions: with slices of 64 pixels BiGL's U-Net is halved twice where that of "
+    f"`source_only` is halved four times (`{ALONE}`, among the ablations, is a lower bound of the "
+    "smaller network). All have the same number of steps, but BiGL and CyCADA divide them among their stages, while "
+    f"the translator and the U-Net of `{AT_TRAINING}` have all steps each."
+)
+"""and of their sizes and steps"""
 SETTLED = {
     "translation": "Learning rates, the weight of the way back and how generators grow were settled in trials on fold "
     "0 of the abdomen phantom: pictures and errors of one test patient a modality were looked at, no S-score and no "
@@ -105,7 +114,8 @@ def page(name: str, folder: Path) -> str:
         parts.append(f"## {key} / {task}")
         for shown in adaptation_tables(part, taken) if adapts else _tables_of(part, distances):
             marks = [_marked(f"{key}/{task}/{one}", sick | more, shown) for one in shown.table["system"]]
-            parts.append(f"{shown.title}\n\n{to_markdown(shown.table.assign(system=marks))}")
+            table = sized(shown.table, f"{key}/{task}", facts.get("weights", {})).assign(system=marks)
+            parts.append(f"{shown.title}\n\n{to_markdown(table)}")
     parts.append("## Did they train?\n\n" + _trained(sick))
     parts.append("## Claims\n\n" + to_markdown(claims.fillna("")))
     return "\n\n".join(parts) + "\n"
@@ -139,7 +149,7 @@ def _of_adaptation(rows: pd.DataFrame, facts: dict[str, Any], taken: pd.DataFram
     if facts.get("read"):
         parts.append(f"Time includes {facts['read']} CycleGANs that runs read; what is wrong with one is wrong with "
                      "its readers.")  # fmt: skip
-    return " ".join(parts)
+    return f"{' '.join(parts)}\n\n{SIZES}"
 
 
 def verdict_counts(name: str, folder: Path) -> str:

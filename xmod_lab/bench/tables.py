@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab import paths
+from xmod_lab.bench.adaptation import weights_of
 from xmod_lab.bench.claims import CLAIMS, Claim
 from xmod_lab.bench.health import problems, unseen
 from xmod_lab.bench.page import grid_of, page
@@ -103,7 +104,10 @@ def record(name: str, folder: Path) -> Path:
         inputs.check_now(run)
     with atomic_file(folder / f"{name}.csv") as temporary:
         rows.round(5).to_csv(temporary, index=False)
-    write_json(folder / f"{name}.json", provenance(runs))
+    facts = provenance(runs)
+    if grid_of(name).startswith("adaptation"):
+        facts["weights"] = weights_of(runs)
+    write_json(folder / f"{name}.json", facts)
     if grid := grid_of(name):
         claims = CLAIMS[grid]
         scored = scored_runs(name) if about_translators(claims) else []
