@@ -153,17 +153,32 @@ def test_the_gate_opens_and_closes() -> None:
     for earlier, is_open in ((1.0, True), (0.0, False)):
         method = cycada(gate_window=5)
         method.accuracies.fill_(earlier)
-        method.counted.fill_(5)
+        method.counted.fill_(10)
         losses = one_step(method, FEATURE, Kept(), a_batch()).losses
         assert losses["open"] == is_open == ("segmentation" in losses)
     assert (cycada().config.gate, PRESETS["official"]["gate"], PRESETS["printed"]["gate"]) == (0.55, 0.6, 0.0)
+
+
+def test_the_gate_waits_for_some_batches() -> None:
+    """With a critic that is always right the segmenter first learns after as many steps of the critic's as were asked
+    for. Without a gate it does so at once, and the release's gate decides on its first batch."""
+    opened = {}
+    configs = {"ours": {"gate_after": 3}, "no gate": {"gate_after": 3, "gate": 0.0}, "first": {"gate_after": 0}}
+    for name, config in configs.items():
+        method = cycada(**config)
+        method._running = lambda _right, method=method: method.counted.add_(1) and 1.0
+        losses = [one_step(method, FEATURE, Kept(), a_batch()).losses for _ in range(5)]
+        assert all(("segmentation" in one) == one["open"] for one in losses)
+        opened[name] = [one["open"] for one in losses]
+    assert opened == {"ours": [0, 0, 0, 1, 1], "no gate": [1] * 5, "first": [1] * 5}
+    assert (cycada().config.gate_after, PRESETS["official"]["gate_after"]) == (10, 0)
 
 
 def test_all_processes_take_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The accuracy of this process alone would open the gate, the mean over all does not, and the other way round."""
     for mine, mean in ((1.0, 0.2), (0.0, 0.9)):
         monkeypatch.setattr(device, "mean_of", lambda value, mean=mean: torch.full_like(value, mean))
-        method = cycada()
+        method = cycada(gate_after=1)
         assert method._running(torch.tensor(mine)) == pytest.approx(mean)
         assert one_step(method, FEATURE, Kept(), a_batch()).losses["open"] == (mean > 0.55)
 

@@ -144,15 +144,47 @@ def losses(**values: float | list[float]) -> list[dict[str, float]]:
         ({"critic/cyclegan": 0.2, "change/cyclegan": 0.001}, 0.5, "change by translation is 0.001"),
         ({"critic/cyclegan": 0.2, "reconstruction/cyclegan": 5.0}, 0.5, "reconstruction is 0.5"),
         ({"critic/cyclegan": 0.2, "reconstruction/cyclegan": 1.0, "change/cyclegan": 0.2}, 0.5, None),
-        ({"gamma/position": 1e-5, "gamma/channel": -1e-4}, 0.5, "weight of attention is 0.0001"),
-        ({"gamma/position": 1e-5, "gamma/channel": -0.1}, 0.5, None),
-        ({"open": [0.0] * 40}, 0.5, "share of steps with the gate open is 0"),
-        ({"open": [0.0] * 39 + [1.0]}, 0.5, None),
+        ({"gamma/position": 1e-5, "gamma/channel": -0.1}, 0.5, "weight of position attention is 1e-05"),
+        ({"gamma/position": 0.02, "gamma/channel": -0.009}, 0.5, "weight of channel attention is 0.009"),
+        ({"gamma/position": 0.02, "gamma/channel": -0.1}, 0.5, None),
+        ({"critic/feature": 0.5, "feature": 5.0, "accuracy/feature": [0.5] + [1.0] * 9}, 0.02, "feature won early"),
+        ({"critic/feature": 0.5, "feature": 5.0, "accuracy/feature": [0.5] + [1.0] * 9}, 0.5, None),
+        ({"critic/feature": 0.5, "feature": 5.0, "accuracy/feature": [0.5] * 9 + [1.0]}, 0.02, None),  # late
+        ({"critic/feature": 0.5, "feature": 5.0, "accuracy/feature": [0.5] + [0.95] * 9}, 0.02, None),
+        ({"critic/feature": 0.5, "accuracy/feature": [0.5] + [1.0] * 9}, 0.02, None),  # nobody listens
+        ({"critic": 0.5, "adversarial": 5.0, "accuracy": [0.5] + [1.0] * 9}, 0.02, "critic won early"),
+        ({"open": [0.0] * 19 + [1.0]}, 0.5, "share of steps with the gate open is 0.05"),
+        ({"open": [0.0] * 9 + [1.0]}, 0.5, None),
     ],
 )
 def test_health_of_adaptation(tmp_path: Path, log: dict[str, list[float]], dice: float, said: str | None) -> None:
     found = health.problems(adapted(tmp_path, losses(segmentation=[10.0, 1.0], **log), dice))
     assert (not found) if said is None else (len(found) == 1 and said in found[0])
+
+
+def test_a_wasserstein_critic_must_have_learned_which_side_is_which(tmp_path: Path) -> None:
+    """At the end of the stage in which it learns alone; later, with plugged layers that deceive it, all is well."""
+    for warm, later, sick in ((-0.2, 0.1, False), (0.01, -0.5, True), (0.0, 0.0, True)):
+        run = adapted(tmp_path, losses(segmentation=[10.0, 1.0]), 0.02)
+        stages = [("critics", {"critic/features": warm})] * 20 + [("adaptation", {"critic/features": later})] * 20
+        with open(run.folder / "log.jsonl", "a") as log:
+            log.writelines(json.dumps({"step": 40 + i, "stage": s} | line) + "\n" for i, (s, line) in enumerate(stages))
+        found = health.problems(run)
+        assert bool(found) == sick and all("critic/features is" in text for text in found)
+
+
+def test_what_a_systems_own_translator_loses_is_no_failure_of_training(tmp_path: Path) -> None:
+    """CyCADA, SIFA and one direction of CycleGAN + segmentation see labelled slices as their translations alone."""
+    missed = ("ET",)
+    for method, direction, sick in (("cycada", "", False), ("sifa", "", False), ("bigl", "", True),
+                                    ("cyclegan_seg", "source_to_target", False), ("source_only", "", True),
+                                    ("cyclegan_seg", "target_to_source", True)):  # fmt: skip
+        run = adapted(tmp_path, losses(segmentation=[10.0, 1.0]), 0.5, missed, RunSpec(method, *SUBREGIONS))
+        known = json.loads((tmp_path / "config.json").read_text())
+        write_json(tmp_path / "config.json", known | {"config": {"direction": direction} if direction else {}})
+        assert bool(health.problems(run)) == sick, method
+        flat = adapted(tmp_path, losses(segmentation=[10.0, 9.5]), 0.5, (), RunSpec(method, *SUBREGIONS))
+        assert health.problems(flat), "that nothing was learned still shows"
 
 
 def test_the_way_back_is_weighed_by_what_the_method_calls_it(tmp_path: Path) -> None:

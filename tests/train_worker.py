@@ -32,6 +32,7 @@ MODALITIES = ("T1", "T2")
 POOL = {"pool": 4}  # full, and giving back earlier images, long before the last step
 SETTINGS: dict[str, dict[str, int]] = {"csa": {"width": 8}, "msbn": {"width": 8}, "sasan": {"width": 8}}
 SETTINGS |= dict.fromkeys(("cyclegan", "mrgan", "dc2anet", "cycada", "sifa", "sifa_v1", "bigl"), POOL)
+SETTINGS["cycada"] = POOL | {"gate_after": 2}  # of six steps
 
 
 def tiny_method(name: str) -> Method:

@@ -40,12 +40,21 @@ CHANGED = 0.02
 WON = 0.01
 """loss of a critic that segmentation shall deceive, in the second tenth of a stage and again in its last: above, unless
 the target was learned all the same"""
+RIGHT = 0.99
+"""share of answers with which such a critic is right, at the same times and with the same exception: below"""
 FLAT = 0.1
 """Dice of the unlabelled modality, mean over structures: above, where a critic has won"""
-USED = 1e-3
-"""weight of an attention block that begins at 0, at the end, the largest one of several: at least"""
-OPENED = 0.01
+APART = 0.0
+"""loss of a Wasserstein critic that learns alone, at the end of that stage: below what one that answers anything alike
+has, or it has not found out which side is which"""
+USED = 0.01
+"""weight of each attention that begins at 0, at the end: at least. 1e-3 is a single step of Adam in a short run"""
+OPENED = 0.1
 """share of its stage's steps in which a gate lets the segmenter learn: at least"""
+THROUGH = ("cycada", "cyclegan_seg", "sifa", "sifa_v1")
+"""methods that see labelled slices as their own translations alone. A structure missed there may have been lost on the
+way to the other modality, which is what such a system does, not a failure of training: it costs what it costs. That
+nothing is learned the fall of the loss shows, and the trivial answers that a system must beat"""
 
 
 def problems(run: Run, unseen: Collection[str] = ()) -> list[str]:
@@ -68,7 +77,9 @@ def problems(run: Run, unseen: Collection[str] = ()) -> list[str]:
     before, after = first[parts].mean(), last[parts].mean()
     if parts and not after <= FALL * before:
         found.append(f"the segmentation loss fell to {after / before:.2f} of its beginning only, not {FALL}")
-    missed = _missed(run) if (run.folder / "scores.csv").is_file() else []  # one that only translates has none
+    through = run.spec.method in THROUGH and config.get("direction") != "target_to_source"
+    scored = (run.folder / "scores.csv").is_file()  # one that only translates has none
+    missed = _missed(run) if scored and not through else []
     found += [
         f"{what} is missed in {share:.0%} of the patients"
         for what, share in missed
@@ -88,8 +99,12 @@ def problems(run: Run, unseen: Collection[str] = ()) -> list[str]:
     names = [str(name) for name in numbers]
     if any(name.partition("/")[0] == "critic" for name in names):
         found += _adversarial(last, config, guessing(_modalities(run), config))
-    if gammas := [abs(last[name]) for name in names if name.startswith("gamma/")]:
-        found += filter(None, [_least("weight of attention", max(gammas), USED)])
+    gammas = {name.partition("/")[2]: abs(last[name]) for name in names if name.startswith("gamma/")}
+    found += filter(None, (_least(f"weight of {name} attention", value, USED) for name, value in gammas.items()))
+    alone = log[log["stage"] == "critics"].select_dtypes("number").dropna(axis=1, how="all")
+    for name in [str(c) for c in alone if str(c).startswith("critic/")]:
+        if not (value := _tenth(alone[name], first=False)) < APART:
+            found.append(f"{name} is {value:.3g} at the end of its own stage, not below {APART:g}")
     return found + _deaf(run, log)
 
 
@@ -114,7 +129,8 @@ def _deaf(run: Run, log: pd.DataFrame) -> list[str]:
     """Critics that won early, in a run that adapts and did not learn the target: what they say is noise, or too faint.
 
     Of losses that are never negative, which leaves Wasserstein critics out, and of critics that something shall
-    deceive, an adversarial term or one named like them, which leaves out controls that nobody listens to.
+    deceive, an adversarial term or one named like them, which leaves out controls that nobody listens to. Where the
+    log has a critic's accuracy as well, one that is right about everything has won, too.
     """
     target = _target_dice(run)
     if target is None or target > FLAT:
@@ -125,12 +141,20 @@ def _deaf(run: Run, log: pd.DataFrame) -> list[str]:
         critics = [c for c in map(str, numbers) if c == "critic" or c.startswith("critic/")]
         spoken = any(str(c).startswith("adversarial") for c in numbers)
         for name in [c for c in critics if spoken or c.partition("/")[2] in numbers]:
-            values = numbers[name].dropna()
-            tenth = len(values) // 10
-            early, late = values.iloc[tenth : 2 * tenth], values.tail(tenth)
-            if tenth and values.min() >= 0 and early.mean() < WON and late.mean() < WON:
+            (least, *losses), right = _lasting(numbers[name]), name.replace("critic", "accuracy", 1)
+            won = least >= 0 and all(value < WON for value in losses)
+            if won or (right in numbers and all(value >= RIGHT for value in _lasting(numbers[right])[1:])):
                 found.append(f"{name} won early in stage {stage}, and Dice of the target is {target:.2f}")
     return found
+
+
+def _lasting(values: pd.Series) -> tuple[float, float, float]:
+    """Of a stage's steps: the least value, and the means of the second tenth and of the last; nan of too few."""
+    values = values.dropna()
+    tenth = len(values) // 10
+    if not tenth:
+        return (math.nan,) * 3
+    return float(values.min()), float(values.iloc[tenth : 2 * tenth].mean()), float(values.tail(tenth).mean())
 
 
 def _target_dice(run: Run) -> float | None:

@@ -65,6 +65,7 @@ class CyCADAConfig(CycleGANConfig):
     gate          the segmenter moves while the critic's accuracy is at least this: 0.6 in the release, which users
                   found out of reach, so 0.55. 0 is no gate, as in the paper
     gate_window   steps over which this accuracy is averaged; 100 in the release, of a hundred thousand
+    gate_after    steps of the critic alone before the gate decides: one batch says little. 0 in the release
     dice          soft Dice + cross-entropy; theirs is cross-entropy alone
 
     The release moves the segmenter twice when the gate is open, once for the critic and once for the labels; here it
@@ -91,12 +92,13 @@ class CyCADAConfig(CycleGANConfig):
     feature_weight: float = 0.1
     gate: float = 0.55
     gate_window: int = 20
+    gate_after: int = 10
 
 
 OFFICIAL: dict[str, object] = CYCLEGAN | {
     "sgd": True, "schedule": "constant", "dice": False, "feature_rate": 1e-5, "feature_critic_rate": 1e-5,
     "feature_decay": 5e-4, "critic_input": "logits", "critic_dropout": 0.5, "shrink": 1, "gate": 0.6,
-    "gate_window": 100,
+    "gate_window": 100, "gate_after": 0,
 }  # fmt: skip
 
 
@@ -130,7 +132,8 @@ class CyCADA(Method):
 
     (the terms of equation 6, in turn and not at once, as the authors did.) In the third stage D learns in every step;
     S learns while D, over the last steps, tells translated source from real target at least as often as the `gate`
-    asks. What a critic that only guesses says would be noise. All processes average D's accuracy, and so agree.
+    asks, and not in the first ones. What a critic that only guesses says would be noise. All processes average D's
+    accuracy and count the same steps, and so agree.
 
     Slices of the source are segmented through their translation, which is what S knows.
     """
@@ -224,12 +227,14 @@ class CyCADA(Method):
         right = self._running(accuracy(ours, theirs))
         update(told, "feature_critic")
 
-        losses = {"critic": told.item(), "accuracy": right, "open": float(right >= self.config.gate)}
-        if losses["open"]:
+        c = self.config
+        passes = not c.gate or (int(self.counted) > c.gate_after and right >= c.gate)
+        losses = {"critic": told.item(), "accuracy": right, "open": float(passes)}
+        if passes:
             terms = {"segmentation": self._segmentation(logits[: len(made)], batch)}
-            if self.config.feature_weight:
+            if c.feature_weight:
                 scores = self.feature_critic(seen[len(made) :])
-                terms["adversarial"] = self.config.feature_weight * cross_entropy_generator(scores)
+                terms["adversarial"] = c.feature_weight * cross_entropy_generator(scores)
             update(torch.stack(list(terms.values())).sum(), "adapted")
             losses |= {name: value.item() for name, value in terms.items()}
         return StepResult(losses)
