@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_manifest
 
-from xmod_lab.data.manifest import Dataset, parse
+from xmod_lab.data.manifest import Dataset, dataset, parse
 from xmod_lab.data.splits import Split, split
 from xmod_lab.errors import LabError
 
@@ -181,3 +181,18 @@ def test_errors() -> None:
         made(data, {"A": names(9), "B": names(9)}, 4)
     with pytest.raises(LabError, match="no patient has modality 'B'"):
         made(data, {"A": names(9), "B": []})
+
+
+def test_the_bound_of_all_modalities_is_tested_on_the_same_patients() -> None:
+    data = dataset("brain_tumour")
+    one, all_four = data.task("subregions"), data.task("subregions_all")
+    patients = [f"p{i:02d}" for i in range(48)]
+    stack = "T1+T1Gd+T2+FLAIR"
+    for fold in range(4):
+        first = split(data, one, fold, {"T1": patients, "T2": patients})
+        second = split(data, all_four, fold, {stack: patients})
+        assert first.test == second.test and len(second.train[stack]) == len(first.train["T2"]) == 16
+    plain = all_four.model_copy(update={"split": all_four.split.model_copy(update={"like": []})})
+    tests = [[split(data, task, f, had).test for f in range(4)]
+             for task, had in ((plain, {stack: patients}), (one, {"T1": patients, "T2": patients}))]  # fmt: skip
+    assert tests[0] != tests[1]

@@ -18,6 +18,8 @@ from xmod_lab.bench.published import (
     uagan_difference,
 )
 from xmod_lab.bench.published_adaptation import (
+    ALONE,
+    AT_TRAINING,
     CONTROL,
     FEATURE,
     HIGH,
@@ -28,6 +30,7 @@ from xmod_lab.bench.published_adaptation import (
     PLAIN,
     SQUARES,
     STACKED,
+    STRONG,
     bigl_difference,
 )
 
@@ -215,14 +218,19 @@ GLIOMA = ("brain_tumour", "subregions")
 BETTER = [("adaptsegnet", "source_only"), ("cycada", "adaptsegnet"), ("sifa", "cycada"), ("bigl", "sifa")]
 """BiGL's Tables 1, 2, 6 and 7, each system against the one below it"""
 PARTS = [(FEATURE, OUTPUT), ("bigl", FEATURE)]
+HEARTS_TO = (("CT", "mr_to_ct"), ("MR", "ct_to_mr"))
+CHEAP = (STRONG, AT_TRAINING)
+"""what anyone would try first: strong augmentation, and a U-Net of translated slices"""
 ADAPTATION = [
     *_bigl("B0", [("bigl", "source_only")], least=25.0),
     *_bigl("B1", [*BETTER, (STACKED, "bigl"), ("target_only", "bigl")]),
     *[
         Claim("B6", "bigl", "sifa", m, metric, bigl_difference("bigl", "sifa", m, metric), "whole_heart", task)
-        for m, task in (("CT", "mr_to_ct"), ("MR", "ct_to_mr"))
+        for m, task in HEARTS_TO
         for metric in ("dice", "assd_pooled")
     ],
+    *_bigl("B7", [("bigl", other) for other in CHEAP]),
+    *[Claim("B7", "bigl", o, m, dataset="whole_heart", task=task) for m, task in HEARTS_TO for o in CHEAP],
 ]
 ADAPTATION_ABLATIONS = [
     *_bigl("B2", PARTS),
@@ -230,6 +238,7 @@ ADAPTATION_ABLATIONS = [
     *_bigl("B3", PARTS[1:], ["hd95_max"], structure="ET"),
     *_bigl("B4", [("bigl", LOW), ("bigl", HIGH)], ["dice", "hd95_max"]),
     *_bigl("B5", [(FEATURE, NO_ATTENTION), ("bigl", PLAIN), (FEATURE, PLAIN)]),
+    *_bigl("B7", [("bigl", ALONE)]),
     *_bigl("A1", [("adaptsegnet", ONE_LEVEL), ("adaptsegnet", CONTROL), (SQUARES, ONE_LEVEL)]),
 ]
 ADAPTATION_REAL = [
@@ -271,6 +280,8 @@ SAYS = {
     "B5": "BiGL with attention above BiGL without, its block's convolutions kept; and above a plain U-Net without the "
     "block, with and without attention critics",
     "B6": "BiGL above SIFA on the heart in Dice, below in surface distance",
+    "B7": "BiGL above strong augmentation, a U-Net of translated slices, and its own network on the source alone (this "
+    "lab's own question)",
     "A1": "AdaptSegNet at two levels above one, and above itself with weight 0; least squares above cross-entropy",
 }
 """by key: what is claimed, in a line"""

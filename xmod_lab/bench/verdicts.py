@@ -11,7 +11,8 @@ A difference is method minus the other, by patient, mean over structures and see
 
 A lower bound of adaptation (`UNADAPTED`) counts as trained if it is in the modality that has labels: that it fails in
 the other one is what such claims say. Where a claim says how large a difference is at the least, that much is taken off
-before interval, p and folds decide.
+before interval, p and folds decide; and a method that broke no limit, but is no better than a trivial answer in the
+modality tested, has missed that bar: "not seen", if its interval lies below it.
 
 The interval is of the networks that were trained: with one seed it says nothing of another training. The numbers of
 the health limits are older than the recorded runs. That a missed structure is counted by patient, that a system must
@@ -114,8 +115,14 @@ def verdicts(
         if claim.less:
             difference = difference - (wide[claim.less[0]] - wide[claim.less[1]])
         difference = (difference * scale).dropna()
-        seen = _seen(real, claim.same_data)
-        judged = _judged(difference, claim.direction, _sick(claim, short), seen, form, claim.least)
+        seen, own = _seen(real, claim.same_data), f"{claim.dataset}/{claim.task}/{claim.method}/{claim.modality}"
+        barred = claim.least > 0 and own in short
+        reason = _sick(claim, {key: why for key, why in short.items() if not (barred and key == own)})
+        judged = _judged(difference, claim.direction, reason, seen, form, claim.least)
+        if barred and not reason:
+            text = f"{claim.method}: {short[own]}"
+            judged |= {"reason": f"{text}, which misses the bar"} if judged["verdict"] == "not seen" else {
+                "verdict": "cannot tell", "reason": judged["reason"] or text}  # fmt: skip
         asked = (*claim.systems, *_behind(claim), *[SCORER] * (claim.metric in TRANSLATED))
         out = set().union(*(folds.get(f"{claim.dataset}/{claim.task}/{s}", set()) for s in asked))
         found.append(line | judged | {"healthy folds": _without(difference, out, form) if out else ""})
