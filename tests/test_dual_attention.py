@@ -135,11 +135,11 @@ def test_what_channels_look_at() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_energies_keep_their_digits_under_autocast(mode: Any) -> None:
     block, x = ChannelAttention(mode), 4 * torch.randn(1, 8, 32, 32)
-    plain = block(x)[1]
+    plain, places = block(x)[1], position(8)(x, True)[1]
     with torch.autocast("cpu", torch.bfloat16):
         under, at = block(x)[1], position(8)(x, True)[1]
     assert under.dtype == torch.float32 and torch.equal(under, plain)
-    assert at is not None and at.dtype == torch.float32
+    assert at is not None and at.dtype == torch.float32 and torch.equal(at, places)
     assert torch.allclose(at.sum(2), torch.ones(1, 1024), atol=1e-5), "rows of bfloat16 would miss 1 by a hundredth"
 
 

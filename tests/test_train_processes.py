@@ -124,15 +124,20 @@ def test_two_processes_agree_on_adversarial_training_and_on_running_statistics(t
 
 def test_two_processes_agree_on_a_gate_and_on_derived_images(tmp_path: Path) -> None:
     """CyCADA's accuracies, which are part of its state, are means over the processes; so is then what they allow. The
-    first process derives the images that both see in BiGL's second stage; pools are each one's own."""
+    first process derives the images that both see in BiGL's second stage, and those of a translator that is read; pools
+    are each one's own. PnP-AdaNet's plugged layers end with one set of statistics."""
     make_tiny(tmp_path / "home", **TASK)
-    more = ("--report", "--method", "cycada", "adaptsegnet", "bigl", "--steps", "30")
+    others = ("adaptsegnet", "bigl", "pnp_adanet", "cyclegan_seg")
+    more = ("--report", "--method", "cycada", *others, "--steps", "30")
     group = start(tmp_path / "run", tmp_path / "home", *more, launcher=torchrun(free_port()))
     output = group.communicate(timeout=240)[0]
     assert group.returncode == 0, output
-    for folder in (tmp_path / "run", tmp_path / "run" / "adaptsegnet", tmp_path / "run" / "bigl"):
+    for folder in (tmp_path / "run", *(tmp_path / "run" / name for name in others)):
         reports = [json.loads((folder / f"report{rank}.json").read_text()) for rank in (0, 1)]
         assert reports[0]["weights"] == reports[1]["weights"] and reports[0]["drawn"] != reports[1]["drawn"]
+        assert reports[0]["statistics"] == reports[1]["statistics"]
+        assert (reports[0]["statistics"] is not None) == (folder.name == "pnp_adanet")
+    assert [line["open"] for line in read_log(tmp_path / "run") if "open" in line][:2] == [0.0, 0.0], "it waits"
     assert [line["stage"] for line in read_log(tmp_path / "run")].count("feature") == 6
-    derived = tmp_path / "run" / "bigl" / "derived"
-    assert {path.name for path in derived.iterdir()} == {"T1_to_T2.npy", "T2_to_T1.npy"}
+    for name, images in (("bigl", {"T1_to_T2.npy", "T2_to_T1.npy"}), ("cyclegan_seg", {"T1_to_T2.npy"})):
+        assert {path.name for path in (tmp_path / "run" / name / "derived").iterdir()} == images

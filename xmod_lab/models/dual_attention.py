@@ -86,13 +86,14 @@ class PositionAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"], mapped: bool = False) -> tuple[Tensor, Tensor | None]:
         pixels = x.flatten(2).mT.contiguous()  # (b, n, c), so that what is made of it needs no copy
-        query, key, value = self.query(pixels), self.key(pixels), self.value(pixels)
         attention: Tensor | None = None
+        value = self.value(pixels)
         if mapped or self.map.watched:
-            attention = self.map(position_map(query, key))
+            with torch.autocast(x.device.type, enabled=False):  # products are not divided: bf16 would lose whole units
+                attention = self.map(position_map(self.query(pixels.float()), self.key(pixels.float())))
             mixed = attention.to(value.dtype) @ value
         else:
-            mixed = attended(query, key, value)
+            mixed = attended(self.query(pixels), self.key(pixels), value)
         return x + (self.gamma * mixed).mT.reshape(x.shape), attention
 
 

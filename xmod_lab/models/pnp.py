@@ -30,6 +30,15 @@ class Seen(NamedTuple):
     logits: Tensor
 
 
+class Norm(nn.BatchNorm2d):
+    """Batch normalisation in float32 whatever the autocast: what tells modalities apart may be no more than the mean of
+    a channel, which critics of features are shown."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
 class PostActivation(nn.Sequential):
     """A convolution without bias, dropout, batch normalisation, leaky ReLU 0.2; (b, c_in, h, w) -> (b, c_out, u, v).
 
@@ -43,7 +52,7 @@ class PostActivation(nn.Sequential):
         super().__init__(
             nn.Conv2d(c_in, c_out, kernel, stride, dilation * (kernel // 2), dilation, bias=False),
             nn.Dropout(dropout),
-            nn.BatchNorm2d(c_out, 1e-3, 0.1, track_running_stats=running),
+            Norm(c_out, 1e-3, 0.1, track_running_stats=running),
             nn.LeakyReLU(0.2),
         )
 
