@@ -74,7 +74,7 @@ def test_the_step_by_hand(adversarial: str, dice: bool) -> None:
             "segmentation": segmentation(known["main"], batch["A"].label),
             "segmentation/lower": 0.1 * segmentation(known["lower"], batch["A"].label),
         }
-        for level, weight in (("main", 0.5), ("lower", 2e-4)):
+        for level, weight in (("main", 0.5), ("lower", 1e-2)):
             ours, theirs = (method.critics[level](of[level].softmax(1)) for of in (known, other))
             if adversarial == "cross_entropy":
                 fooled, told = cross_entropy_generator(theirs), cross_entropy_critic(ours, theirs)
@@ -211,8 +211,9 @@ def test_presets_have_the_papers_optimisers_and_schedules() -> None:
             assert stages[name].optimisers["critics"].param_groups[0]["lr"] == 1e-4
     assert stages["default"].schedules["segmenter"](0.3) == SCHEDULES["poly"](0.3)
     config = adaptsegnet().config
-    assert (config.adversarial_weight, config.lower_adversarial_weight, config.lower_weight) == (1e-3, 2e-4, 0.1)
-    assert ABLATIONS["single level, least squares"]["adversarial_weight"] == 1e-2
+    assert (config.adversarial_weight, config.lower_adversarial_weight, config.lower_weight) == (5e-2, 1e-2, 0.1)
+    for preset in PRESETS.values():
+        assert (preset["adversarial_weight"], preset["lower_adversarial_weight"]) == (1e-3, 2e-4)
 
 
 def test_maps_by_hand() -> None:
