@@ -66,6 +66,9 @@ def test_what_comes_from_outside_is_background() -> None:
     lowest = image.amin(dim=(1, 2, 3))
     torch.testing.assert_close(out[:, 0, 0, 0], lowest, atol=1e-5, rtol=0)
     assert (found[:, :3] == 0).all() and not inside[:, :3].any()
+    given_value, *_ = augmented(image, None, body, draw_of([[2.0, 0.0], [0.0, 2.0]], 2), RANGE, 0.25)
+    torch.testing.assert_close(given_value[:, 0, 0, 0], torch.full((2,), 0.25), atol=1e-5, rtol=0)
+    torch.testing.assert_close(given_value[:, :, 5:11, 5:11], out[:, :, 5:11, 5:11], atol=1e-5, rtol=0)
     assert (found[:, 5:11, 5:11] > 0).all() and inside[:, 5:11, 5:11].all()
 
 

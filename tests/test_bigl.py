@@ -45,8 +45,9 @@ class All(Kept):
 
 def test_the_first_stage_is_cyclegans() -> None:
     """The same losses and the same weights as CycleGAN itself makes of the batch; nothing else moves."""
-    method, batch, watched = bigl(), batch_of(), None
-    cyclegan = built("cyclegan")
+    theirs = {"critic_layers": 4, "pool": 3, "identity_weight": 0.5, "reconstruction_weight": 2.0}
+    method, batch, watched = bigl(**theirs), batch_of(), None
+    cyclegan = built("cyclegan", **theirs)
     cyclegan.load_state_dict(method.translators["cyclegan"].state_dict())
     watched = Watched(method)
     losses = one_step(method, 0, watched, batch).losses
@@ -57,7 +58,7 @@ def test_the_first_stage_is_cyclegans() -> None:
     assert [names for names, _ in watched.seen] == [("cyclegan/critics",), ("cyclegan/generators",)]
     assert all(moved == {"translators"} for _, moved in watched.seen)
     assert all(torch.equal(v, cyclegan.extra_state()[k.split("/", 1)[1]]) for k, v in method.extra_state().items())
-    again = bigl()
+    again = bigl(**theirs)
     again.load_extra_state(method.extra_state())
     assert len(again.translators["cyclegan"].pools["A"].images) == 2
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from xmod_lab.data.manifest import Task
-from xmod_lab.data.recipes import RECIPES, Recipe, foreground, normalise, recipe_of
+from xmod_lab.data.recipes import RECIPES, Recipe, foreground, normalise, outside_of, recipe_of
 from xmod_lab.errors import LabError
 
 MINMAX = Recipe("x", mr_clip=None, ct_window=None)
@@ -49,10 +49,19 @@ def test_ct_window_is_fixed() -> None:
 
 
 def test_zscore_over_the_foreground_by_hand() -> None:
-    """Foreground 10, 30: mean 20, standard deviation 10, z -1 and +1, divided by 5; the rest is -1."""
+    """Foreground 10, 30: mean 20, standard deviation 10, z -1 and +1, divided by 2.5; the rest is 0, the mean."""
     array = cube(10, 30, 0, 0, 0, 0, 0, 0)
     out = normalise(array, array != 0, RECIPES["bigl"], "MR")
-    np.testing.assert_allclose(out.ravel(), [-0.2, 0.2] + [-1] * 6, atol=1e-6)
+    np.testing.assert_allclose(out.ravel(), [-0.4, 0.4] + [0] * 6, atol=1e-6)
+    black = normalise(array, array != 0, dataclasses.replace(RECIPES["bigl"], background=-1.0), "MR")
+    np.testing.assert_allclose(black.ravel(), [-0.4, 0.4] + [-1] * 6, atol=1e-6)
+
+
+def test_outside_a_volume_is_background_or_its_lowest_value() -> None:
+    values = np.array([-0.7, 0.0, 0.5], np.float32)
+    assert outside_of(values, RECIPES["bigl"]) == 0
+    assert outside_of(values, RECIPES["P1"]) == -1
+    assert outside_of(values, RECIPES["P2"]) == pytest.approx(-0.7)
 
 
 def test_zscore_is_clipped_at_its_limit() -> None:

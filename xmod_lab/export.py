@@ -31,7 +31,7 @@ def export_nnunet(run: Run, out: Path, *, first: int = FIRST, device: str = "aut
     """Write one data set a labelled modality of `run` to `out`; returns their folders.
 
     Channel 0 is the patient's own image as stored. A run that translates, or reads one that does, adds what it makes of
-    it in the order of the task's modalities: in the recipe's value range (its lowest value outside the crop), on the
+    it in the order of the task's modalities: in the recipe's value range (its background outside the crop), on the
     same grid. Labels are the task's classes, 1 to the number of classes. Training and validation patients go to Tr,
     where nnU-Net splits them anew, test patients to Ts. Numbers count from `first`.
 
@@ -128,9 +128,9 @@ def _synthetic(
         return []
     slices, geometry, volume = test_slices(prepared, patient, modality)
     case = Case(patient, modality, slices, geometry, volume.spacing, np.zeros(volume.array.shape, np.uint8))
-    found = []
+    found, outside = [], prepared.recipe.background
     for target in siblings:
         images = translated(method, case, target).numpy()
         middle = images[:, images.shape[1] // 2 : images.shape[1] // 2 + 1]
-        found.append(geometry.backward(middle, prepared.value_range[0])[0])
+        found.append(geometry.backward(middle, outside)[0])
     return found

@@ -61,18 +61,19 @@ def draw_augmentation(count: int, generator: torch.Generator, *, flips: tuple[st
 
 
 def augmented(image: torch.Tensor, label: torch.Tensor | None, foreground: torch.Tensor, draw: Draw,
-              value_range: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+              value_range: tuple[float, float], outside: float | None = None,
+              ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
     """Apply `draw` to image (b, k, h, w), label (b, h, w) int64 and foreground (b, h, w) bool; on any device.
 
-    Images are bilinear, labels and foreground nearest. What comes from outside is the slice's lowest value, class 0 and
-    not foreground. Images stay within `value_range`.
+    Images are bilinear, labels and foreground nearest. What comes from outside is class 0, not foreground, and of value
+    `outside`; None: the slice's lowest. Images stay within `value_range`.
     """
     device = image.device
     batch, _, height, width = image.shape
     matrix = F.pad(draw.matrix.to(device), (0, 1))  # no translation
     grid = F.affine_grid(matrix, [batch, 1, height, width], align_corners=False)
-    lowest = image.amin(dim=(2, 3), keepdim=True)
-    image = F.grid_sample(image - lowest, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + lowest
+    rim = image.amin(dim=(2, 3), keepdim=True) if outside is None else outside
+    image = F.grid_sample(image - rim, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + rim
     planes = [foreground[:, None].to(image.dtype)] + ([] if label is None else [label[:, None].to(image.dtype)])
     sampled = F.grid_sample(torch.cat(planes, dim=1), grid, mode="nearest", padding_mode="zeros", align_corners=False)
     foreground = sampled[:, 0] > 0.5

@@ -171,9 +171,10 @@ def _describe(data: Dataset, task: Task, recipe: Recipe, size: int, wanted: dict
         stamps[modality] = [stamp(path) for path in found]
     values = {m: data.label_of(m).model_dump(mode="json") for m in task.labelled}
     fields = dataclasses.asdict(recipe)
-    if recipe.register is None:  # as before there was this field: what was prepared then stays good
-        del fields["register"]
-    else:
+    for name, plain in (("register", None), ("background", recipe.value_range[0])):
+        if fields[name] == plain:  # as before there was this field: what was prepared then stays good
+            del fields[name]
+    if recipe.register is not None:
         fields |= {"rules": RULES, "covered": COVERED}
     return {"version": VERSION, "data": data.key, "orientation": data.orientation, "unit": data.unit, "size": size,
             "recipe": fields, "classes": task.classes, "labelled": task.labelled, "values": values,

@@ -20,8 +20,9 @@ chaos  abdomen, TarGAN (Chen et al. 2021). There: raw MR values under 50 set to 
        without small pieces, not "non-zero".
 rire   head CT and MR, SASAN: 0.5 and 99.5 percentile; of CT only the inscribed circle counts, as the scanner fills the
        corners with a constant.
-bigl   brain, BiGL (He et al.): z-score over the non-zero voxels (BraTS volumes are mostly zeros), clipped at 5, divided
-       by 5; background is -1.
+bigl   brain, BiGL (He et al.): z-score over the non-zero voxels (BraTS volumes are mostly zeros), clipped at 2.5 and
+       divided by it. The background is 0, the brain's mean, as zeros are that are left alone. At -1 its edge is the
+       largest contrast of every image, and critics with instance normalisation see little of that between tissues.
 
 Every recipe maps into [-1, 1], so that translators that end in tanh share it.
 """
@@ -60,7 +61,9 @@ class Recipe:
     """nonzero: stripped images; body: above a threshold, holes filled; all: the field of view lies within the body.
     A mask in the data set goes before each."""
     blank: bool = False
-    """voxels outside the foreground become the lowest value"""
+    """voxels outside the foreground become `background`"""
+    background: float = -1.0
+    """of a blanked image, in `value_range`; also what lies outside its volume"""
     circle: bool = False
     """CT outside the inscribed circle of each axial slice is not image"""
     crop: Literal["none", "foreground"] | dict[str, float] = "foreground"
@@ -83,7 +86,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe("P4", mr_clip=(2, 98), foreground="nonzero", blank=True),
     Recipe("chaos"),
     Recipe("rire", ct_window=None, ct_clip=(0.5, 99.5), circle=True),
-    Recipe("bigl", mr_clip=None, scale="zscore", foreground="nonzero", blank=True),
+    Recipe("bigl", mr_clip=None, scale="zscore", z_limit=2.5, foreground="nonzero", blank=True, background=0.0),
 )}
 
 
@@ -117,6 +120,7 @@ def _check(recipe: Recipe, where: str) -> None:
         "foreground": recipe.foreground in ("nonzero", "body", "all"),
         "crop": centred or crop in ("none", "foreground"),
         "blank": isinstance(recipe.blank, bool),
+        "background": within(recipe.background, *recipe.value_range),
         "circle": isinstance(recipe.circle, bool),
         "z_limit": within(recipe.z_limit, 0.1, 100),
         "drop_below": within(recipe.drop_below, 0, 0.99),
@@ -224,8 +228,13 @@ def normalise(array: np.ndarray, foreground: np.ndarray, recipe: Recipe, kind: s
     if recipe.circle and kind == "CT":
         out = np.where(_circle(array.shape), out, low)
     if recipe.blank:
-        out = np.where(foreground, out, low)
+        out = np.where(foreground, out, recipe.background)
     return out.astype(np.float32)
+
+
+def outside_of(values: np.ndarray, recipe: Recipe) -> float:
+    """What stands for the world outside a volume of normalised `values`: background, or else their lowest."""
+    return recipe.background if recipe.blank else float(values.min())
 
 
 def _limits(body: np.ndarray, recipe: Recipe, kind: str) -> tuple[float, float] | None:

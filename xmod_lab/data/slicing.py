@@ -11,7 +11,7 @@ import numpy as np
 
 from xmod_lab.data.geometry import SliceGeometry, geometry_of
 from xmod_lab.data.manifest import Dataset, Task
-from xmod_lab.data.recipes import Recipe, foreground, normalise
+from xmod_lab.data.recipes import Recipe, foreground, normalise, outside_of
 from xmod_lab.data.registered import registered
 from xmod_lab.data.volume import Volume, file_of, load_image, load_structures, load_volume
 from xmod_lab.errors import LabError
@@ -76,7 +76,7 @@ def sliced(data: Dataset, task: Task, recipe: Recipe, patient: str, modality: st
     planes = []
     for part, volume, own in zip(parts, volumes, bodies, strict=True):
         values = normalise(volume.array, own, recipe, data.modalities[part].kind)
-        planes.append(geometry.forward(values, "linear", fill=float(values.min())))
+        planes.append(geometry.forward(values, "linear", fill=outside_of(values, recipe)))
     images = planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
     if recipe.register is None:
         return images, geometry.forward(body, "nearest"), geometry, first

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from xmod_lab.data.manifest import Dataset
 from xmod_lab.data.prepare import Prepared
-from xmod_lab.data.recipes import normalise
+from xmod_lab.data.recipes import normalise, outside_of
 from xmod_lab.data.registered import registered
 from xmod_lab.data.slicing import body_of, image_of, same_grid
 from xmod_lab.data.volume import Volume, file_of, load_image
@@ -98,7 +98,7 @@ def true_slices(prepared: Prepared, case: Case, target: str) -> np.ndarray | Non
     volume = dataclasses.replace(volume, array=volume.array.astype(np.float32))
     body = body_of(prepared.data, prepared.recipe, case.patient, target, volume)
     values = normalise(volume.array, body, prepared.recipe, prepared.data.modalities[target].kind)
-    planes = case.geometry.forward(values, "linear", fill=float(values.min()))
+    planes = case.geometry.forward(values, "linear", fill=outside_of(values, prepared.recipe))
     return planes.astype(np.float16).astype(np.float32)
 
 

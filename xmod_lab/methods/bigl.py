@@ -104,7 +104,7 @@ class BiGL(Method):
         rates = {"width": c.width, "rate": c.translator_rate, "critic_rate": c.translator_rate}
         if c.synth == "cyclegan":
             config = CycleGANConfig(
-                **rates, blocks=c.blocks, pool=c.pool, identity_weight=c.identity_weight,  # type: ignore[arg-type]
+                **rates, blocks=c.blocks, critic_layers=c.critic_layers, pool=c.pool, identity_weight=c.identity_weight,  # type: ignore[arg-type]
                 reconstruction_weight=c.reconstruction_weight, shape_weight=c.shape_weight,
             )  # fmt: skip
             return {"cyclegan": CycleGAN(config, problem)}

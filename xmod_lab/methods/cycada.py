@@ -44,7 +44,7 @@ FALLING = SCHEDULES | {"constant": lambda _t: 1.0}
 
 @dataclass(frozen=True)
 class CyCADAConfig(CycleGANConfig):
-    """CycleGAN's fields are those of the image stage. The rest is the release's reading; what differs is said.
+    """CycleGAN's fields are of the image stage, with BiGL's numbers. The rest is the release's; what differs is said.
 
     image_share, feature_share   of the steps; the pixel stage has the rest
     semantic_weight   of the semantic consistency; 0 as in the release, which has it for digits alone. Above 0 a stage
@@ -70,10 +70,12 @@ class CyCADAConfig(CycleGANConfig):
 
     The release moves the segmenter twice when the gate is open, once for the critic and once for the labels; here it
     is one step of their sum, which costs one pass less. Its translator's loss for digits has weight 2 towards the
-    target; here both directions weigh alike. It ends when a pass over the data goes by with the gate closed; here the
-    steps are fixed, and the log tells how many were open.
-    """
+    target; here both weigh alike. It ends when a pass goes by with the gate closed; here the steps are fixed."""
 
+    critic_layers: int = 4
+    pool: int = 0
+    identity_weight: float = 0.0
+    reconstruction_weight: float = 2.0
     image_share: float = 0.5
     feature_share: float = 0.2
     semantic_weight: float = 0.0
@@ -287,10 +289,8 @@ class CyCADA(Method):
         ``domain/<modality>``   `mask`, 0 to 1: the critic's probability that features are of translated source, of the
                                 translated slices of the source and the target's own
         """
-        found = {
-            name: dataclasses.replace(one, layer=f"translator.{one.layer}")
-            for name, one in self.translator.maps(batch).items()
-        }
+        inner = self.translator.maps(batch).items()
+        found = {name: dataclasses.replace(one, layer=f"translator.{one.layer}") for name, one in inner}
         for m, slices in batch.items():
             logits, seen = self.seen(self.translate(slices.image, m, self.target))
             found |= class_maps(logits, m, ("background", *self.problem.classes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
@@ -46,7 +47,7 @@ class CycleGANConfig:
     rate, critic_rate   2e-4 both in the paper, for 200 passes over the images; 700 steps need larger ones
     blocks        of each generator: 6, for slices up to 128 pixels; theirs have 9 for 256
     transposed    True: their transposed convolutions. A short run leaves the checkerboard of these in the images
-    critic_layers 3: patches of 70x70 pixels
+    critic_layers 3: patches of 70x70 pixels; 4: of 142x142. Fewer for slices below 48 or 24 pixels
     pool          earlier translations of each modality from which its critic is shown; 0: this step's alone
     identity_weight   of what a generator makes of images that are of its target already: half of the next
     shape_weight  0: the paper has no such term, and needs no labels. Else a U-Net learns to segment labelled images and
@@ -67,7 +68,9 @@ class CycleGANConfig:
     augment: str = "standard"
 
 
-OFFICIAL: dict[str, object] = {"blocks": 9, "transposed": True, "rate": 2e-4, "critic_rate": 2e-4}
+OWN: dict[str, object] = {"critic_layers": 3, "pool": 50, "identity_weight": 5.0, "reconstruction_weight": 10.0}
+"""the defaults above, for presets of what has others"""
+OFFICIAL: dict[str, object] = OWN | {"blocks": 9, "transposed": True, "rate": 2e-4, "critic_rate": 2e-4}
 
 
 class CycleGAN(Method):
@@ -132,7 +135,8 @@ class CycleGAN(Method):
         )
 
     def make_critic(self) -> nn.Module:
-        return begun(PatchCritic(self.problem.channels, self.config.width, self.config.critic_layers))
+        layers = min(self.config.critic_layers, int(math.log2(self.problem.size / 3)))  # more would leave no patch
+        return begun(PatchCritic(self.problem.channels, self.config.width, layers))
 
     def stages(self) -> list[Stage]:
         c, betas = self.config, (self.config.beta1, 0.999)
