@@ -13,7 +13,8 @@ import pytest
 
 from xmod_lab.bench import page, suites
 from xmod_lab.bench.adaptation import THICK, WEIGHTS, adaptation_tables, beside, from_sasan, place_of, sized
-from xmod_lab.bench.claims import CLAIMS, DISTANCES, Claim
+from xmod_lab.bench.claim import DISTANCES, Claim
+from xmod_lab.bench.claims import CLAIMS
 from xmod_lab.bench.patients import METRICS, RUN
 from xmod_lab.bench.published_adaptation import (
     ABLATIONS,
@@ -33,7 +34,7 @@ from xmod_lab.data.manifest import dataset
 from xmod_lab.files import write_json
 from xmod_lab.runs import RunSpec
 
-GRIDS = ("adaptation", "adaptation-ablations", "adaptation-real")
+GRIDS = ("adaptation", "adaptation-ablations", "adaptation-translators", "adaptation-real")
 EACH = [pytest.param(claim, id=f"{claim.key}-{claim.method}-{claim.other}-{claim.metric}-{claim.modality}")
         for grid in GRIDS for claim in CLAIMS[grid]]  # fmt: skip
 PLACE = ("brain_tumour", "subregions")
@@ -285,4 +286,7 @@ def test_suites_of_adaptation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(specs) == len(set(specs)) == 11 + 4 * 11
     assert len(suites.suite("adaptation-study")) == 3 * len(specs)
     assert len(suites.suite("adaptation-ablations-lesson")) == 2 + 2 + 7 + 3
+    through = suites.suite("adaptation-translators-long")
+    assert len(through) == 3 + 6 + 3 and {s.profile for s in through} == {"long"}
+    assert {s.task_name for s in through} == {"subregions", "subregions_black"}
     assert {s.method for s in suites.suite("adaptation-real-lesson")} >= {"source_only", "bigl", "sifa", "target_only"}

@@ -168,6 +168,19 @@ def test_as_printed_the_losses_have_the_other_sign() -> None:
     assert printed["segmentation"] == pytest.approx(expected.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["way back 10", "identity", "shape", "CycleGAN's"])
+def test_what_is_set_of_the_translators_is_in_their_loss(name: str) -> None:
+    """Of the same networks and the same batch; a pool and larger patches show in later steps, and larger slices."""
+    full, less, batch = bigl(), bigl(**ABLATIONS[name]), batch_of()
+    less.translators.load_state_dict(full.translators.state_dict(), strict=False)
+    before, after = (one_step(method, 0, None, batch).losses for method in (full, less))
+    ratio = after["reconstruction/cyclegan"] / before["reconstruction/cyclegan"]
+    assert ratio == pytest.approx(5 if name in ("way back 10", "CycleGAN's") else 1, rel=1e-3)
+    assert ("identity/cyclegan" in after) == (name in ("identity", "CycleGAN's"))
+    assert ("shape/cyclegan" in after) == (name == "shape")
+    assert not {"identity/cyclegan", "shape/cyclegan"} & set(before)
+
+
 @pytest.mark.parametrize("name", sorted(ABLATIONS))
 def test_ablations_take_away_what_they_say(name: str) -> None:
     full, less = segmentation(bigl(), All()), segmentation(method := bigl(**ABLATIONS[name]), All())
@@ -188,6 +201,8 @@ def test_ablations_take_away_what_they_say(name: str) -> None:
         whole = bigl().segmenter
         block = count_parameters(whole.attention)
         assert count_parameters(method.segmenter) == count_parameters(whole) - block < count_parameters(whole)
+    elif name == "shape":  # its U-Net is drawn between the translators and the segmenter
+        assert bigl().translators["cyclegan"].shape is None is not method.translators["cyclegan"].shape
     else:  # networks begin alike, gammas with 0: what stays is what it was
         assert not unlike
     if name == "output":

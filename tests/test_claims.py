@@ -11,7 +11,8 @@ import pytest
 
 from xmod_lab.bench import command_of, page, tables
 from xmod_lab.bench.adaptation import place_of
-from xmod_lab.bench.claims import CLAIMS, SAYS, Claim
+from xmod_lab.bench.claim import Claim
+from xmod_lab.bench.claims import CLAIMS, SAYS
 from xmod_lab.bench.patients import METRICS, TRANSLATED, by_patient, paper_table, system
 from xmod_lab.bench.published import CSA, MEAN, NOT_ADAPTED, UAGAN, csa_difference, uagan_difference
 from xmod_lab.bench.suites import WEIGHTED, suite, suites

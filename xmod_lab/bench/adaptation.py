@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xmod_lab.bench.patients import NAMES, paper_table, system
 from xmod_lab.bench.published import MEAN
 from xmod_lab.bench.published_adaptation import AT_TRAINING, STACKED, STRONG, bigl_row
-from xmod_lab.bench.suites import BESIDE
+from xmod_lab.bench.suites_adaptation import BESIDE
 from xmod_lab.bench.translators import Shown
 from xmod_lab.data.manifest import dataset
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from xmod_lab.bench import claims_adaptation as adaptation
+from xmod_lab.bench.claim import Claim
 from xmod_lab.bench.published import (
     MEAN,
     NOT_ADAPTED,
@@ -17,65 +17,8 @@ from xmod_lab.bench.published import (
     targan_difference,
     uagan_difference,
 )
-from xmod_lab.bench.published_adaptation import (
-    ALONE,
-    AT_TRAINING,
-    CONTROL,
-    FEATURE,
-    HIGH,
-    LOW,
-    NO_ATTENTION,
-    ONE_LEVEL,
-    OUTPUT,
-    PLAIN,
-    SQUARES,
-    STACKED,
-    STRONG,
-    bigl_difference,
-)
 
-DISTANCES = ("hd", "hd95_max", "assd_pooled", "fd", "mae", "rmse", "lpips")
-"""metrics of which less is better"""
 HEART = {"LGE": "cardiac_mr", "bSSFP": "cardiac_mr", "CT": "whole_heart", "MR": "whole_heart"}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """`method` against `other` in `metric` on `modality`, of translators the target.
-
-    published: the paper's difference, in points (per cent) or the metric's unit; None where it says "better" without a
-    number, or of other data: higher, but lower where the metric is a distance.
-    """
-
-    key: str
-    method: str
-    other: str
-    modality: str
-    metric: str = "dice"
-    published: float | None = None
-    dataset: str = "brain_tumour"
-    task: str = "uagan"
-    same_data: bool = True
-    """whether data and modality are the paper's, up to phantoms: elsewhere nothing is reproduced"""
-    less: tuple[str, str] | tuple[()] = ()
-    """two more systems, whose difference is taken from that of the first two: does something else change the effect?"""
-    structure: str = ""
-    """the one structure that is compared; empty for the mean over the task's (`Task.structures`)"""
-    least: float = 0.0
-    """how large the difference is said to be at the least, in points or the metric's unit"""
-
-    @property
-    def systems(self) -> tuple[str, ...]:
-        """All that are compared."""
-        return (self.method, self.other, *self.less)
-
-    @property
-    def direction(self) -> int:
-        """+1 if the paper has `method` higher here, else -1. Its table decides, also where it contradicts the text, as
-        UAGAN's does on T1Gd."""
-        if self.published is None:
-            return -1 if self.metric in DISTANCES else 1
-        return int(math.copysign(1, self.published))
 
 
 def _brains(
@@ -119,15 +62,6 @@ def _adapted(
     return [
         Claim(key, a, b, modality, "dice", sasan_difference(a, b, column or modality), dataset, task, **more)
         for a, b in pairs
-    ]
-
-
-def _bigl(key: str, pairs: Sequence[tuple[str, str]], metrics: Sequence[str] = ("dice",), **more: Any) -> list[Claim]:
-    """BiGL's Tables 1-5: the brain's T2, mean over WT, TC and ET, or one of them."""
-    return [
-        Claim(key, a, b, "T2", metric, bigl_difference(a, b, "T2", metric, more.get("structure", "")), *GLIOMA, **more)
-        for a, b in pairs
-        for metric in metrics
     ]
 
 
@@ -214,37 +148,6 @@ PAIRED = [
     Claim("S4", "sasan", "pix2pix", "MR", metric, round(found["sasan"] - found["pix2pix"], 2), *HEADS)
     for metric, found in ((name, SASAN_PAIRED[name]) for name in ("psnr", "mae"))
 ]
-GLIOMA = ("brain_tumour", "subregions")
-BETTER = [("adaptsegnet", "source_only"), ("cycada", "adaptsegnet"), ("sifa", "cycada"), ("bigl", "sifa")]
-"""BiGL's Tables 1, 2, 6 and 7, each system against the one below it"""
-PARTS = [(FEATURE, OUTPUT), ("bigl", FEATURE)]
-HEARTS_TO = (("CT", "mr_to_ct"), ("MR", "ct_to_mr"))
-CHEAP = (STRONG, AT_TRAINING)
-"""what anyone would try first: strong augmentation, and a U-Net of translated slices"""
-ADAPTATION = [
-    *_bigl("B0", [("bigl", "source_only")], least=25.0),
-    *_bigl("B1", [*BETTER, (STACKED, "bigl"), ("target_only", "bigl")]),
-    *[
-        Claim("B6", "bigl", "sifa", m, metric, bigl_difference("bigl", "sifa", m, metric), "whole_heart", task)
-        for m, task in HEARTS_TO
-        for metric in ("dice", "assd_pooled")
-    ],
-    *_bigl("B7", [("bigl", other) for other in CHEAP]),
-    *[Claim("B7", "bigl", o, m, dataset="whole_heart", task=task) for m, task in HEARTS_TO for o in CHEAP],
-]
-ADAPTATION_ABLATIONS = [
-    *_bigl("B2", PARTS),
-    *_bigl("B3", PARTS, ["hd95_max"]),
-    *_bigl("B3", PARTS[1:], ["hd95_max"], structure="ET"),
-    *_bigl("B4", [("bigl", LOW), ("bigl", HIGH)], ["dice", "hd95_max"]),
-    *_bigl("B5", [(FEATURE, NO_ATTENTION), ("bigl", PLAIN), (FEATURE, PLAIN)]),
-    *_bigl("B7", [("bigl", ALONE)]),
-    *_bigl("A1", [("adaptsegnet", ONE_LEVEL), ("adaptsegnet", CONTROL), (SQUARES, ONE_LEVEL)]),
-]
-ADAPTATION_REAL = [
-    Claim("B1", a, b, "FLAIR", "dice", bigl_difference(a, b, "T2", "dice", "WT"), "lgg", "t1gd_to_flair", False)
-    for a, b in [BETTER[0], ("sifa", "adaptsegnet"), BETTER[3], ("target_only", "bigl")]
-]
 SAYS = {
     "U1": "UAGAN above Joint in Dice, not on T1Gd",
     "U2": "UAGAN above Individual and Multi-V4 on FLAIR and T2, below on T1Gd",
@@ -272,21 +175,10 @@ SAYS = {
     "S3": "a segmenter taught by translated images above one that saw real ones alone",
     "S4": "SASAN, paired, behind Pix2Pix in PSNR and MAE (that all are on a par in SSIM, PCC, LPIPS is not tested)",
     "S5": "translations with true labels improve a supervised segmenter",
-    "B0": "BiGL at least 25 points of Dice above the same augmentation without adaptation (this lab's own bar)",
-    "B1": "no adaptation below AdaptSegNet, CyCADA, SIFA, BiGL, labels of the target, each below the next in Dice",
-    "B2": "BiGL's feature critics add to output consistency, its attention critics to both, in Dice",
-    "B3": "the same two steps lower HD95, the second not that of ET (that it adds little is not tested)",
-    "B4": "BiGL's weight of 0.1 above 0.02 and 0.5 in Dice, below in HD95 (that Dice is flat is not tested)",
-    "B5": "BiGL with attention above BiGL without, its block's convolutions kept; and above a plain U-Net without the "
-    "block, with and without attention critics",
-    "B6": "BiGL above SIFA on the heart in Dice, below in surface distance",
-    "B7": "BiGL above strong augmentation, a U-Net of translated slices, and its own network on the source alone (this "
-    "lab's own question)",
-    "A1": "AdaptSegNet at two levels above one, and above itself with weight 0; least squares above cross-entropy",
-}
+} | adaptation.SAYS
 """by key: what is claimed, in a line"""
 CLAIMS = {"sasan": SASAN, "sasan-ablations": SASAN_ABLATIONS, "sasan-real": SASAN_REAL, "paired": PAIRED,
           "uagan": UAGAN, "csa": CSA, "csa-ablations": CSA_ABLATIONS, "joint-real": REAL,
           "translation": TRANSLATION, "translation-real": TRANSLATION_REAL,
-          "adaptation": ADAPTATION, "adaptation-ablations": ADAPTATION_ABLATIONS, "adaptation-real": ADAPTATION_REAL}
+          **adaptation.CLAIMS}
 """by grid (`bench.suites`), the profile left off"""

@@ -16,6 +16,9 @@ Against BiGL's "feature", "no attention" lacks attention alone and keeps the con
 these as well, so that it says what the whole block does. "source only" is the lower bound of BiGL's own network. All
 three are this lab's own: the paper has no such rows"""
 OUTPUT, FEATURE, LOW, HIGH, PLAIN, NO_ATTENTION, ALONE = (f"bigl ({name})" for name in ABLATIONS["bigl"])
+TRANSLATOR_ABLATIONS = ("way back 10", "identity", "small critics", "pool", "shape", "CycleGAN's")
+TRANSLATORS = tuple(f"bigl ({name})" for name in TRANSLATOR_ABLATIONS)
+"""of what its translators are set to: this lab's own question as well"""
 ONE_LEVEL, SQUARES, CONTROL = (f"adaptsegnet ({name})" for name in ABLATIONS["adaptsegnet"])
 UNADAPTED = ("source_only", STRONG, CONTROL, ALONE)
 """what learns from labelled images alone: that it fails in the other modality is no failure of training"""

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xmod_lab.bench.published_adaptation import ABLATIONS
+from xmod_lab.bench.suites_adaptation import GRIDS
+from xmod_lab.bench.variants import FOLDS, SEEDS, variants
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.scored import scorer_of
 from xmod_lab.methods import METHODS
 from xmod_lab.methods.detached import TEACHER
 from xmod_lab.runs import RunSpec
 
-SEEDS = (0, 1, 2)
-FOLDS = (0, 1, 2)
 ADAPTATION = (
     ("brain_tumour", "t1_to_t2"),
     ("whole_heart", "mr_to_ct"),
     ("cardiac_mr", "bssfp_to_lge"),
     ("abdomen", "ct_to_t2w"),
 )
-STACKED_TASK = ("brain_tumour", "subregions_all")
-BESIDE = {STACKED_TASK: ("subregions", "T2")}
-"""tasks of the bound that sees all modalities: the task beside which tables show it, and the modality tested there"""
 HEARTS = (("cardiac_mr", "joint"), ("whole_heart", "joint"))
 CSA_SYSTEMS = ("fcn_single", "ummkd", "fcn_joint", "msbn", "affinity", "csa")
 TRANSLATORS = ("targan", "stargan", "csgan", "remic")
@@ -32,8 +28,6 @@ ADAPTERS = ("cyclegan", "ugatit", "sasan")
 """translators of SASAN's Tables 1 and 2"""
 PAIRED = ("pix2pix", "mrgan", "dc2anet", "sasan")
 UNETS = ("unet_individual", "unet_joint", "multi_v4")
-ADAPTING = ("adaptsegnet", "cycada", "pnp_adanet", "sifa", "bigl")
-"""BiGL's Tables 1 and 6"""
 WEIGHTED = (("beta1", 0.5), ("dice", False), ("foreground_weight", 0.98), ("schedule", "late"))
 """UAGAN's loss of segmentation and its optimiser, for the other systems in its table: weighted cross-entropy without
 Dice (the mean of each modality's, where UAGAN pools the batch), Adam's beta1 of 0.5, and a rate that stays for 60 % of
@@ -68,14 +62,6 @@ def baselines(profile: str) -> list[RunSpec]:
 def real() -> list[RunSpec]:
     """The real glioma patients at lesson size: trained on FLAIR alone, tested on FLAIR and T1, in every fold."""
     return [RunSpec("source_only", "lgg", "flair_alone", "lesson", fold=f) for f in range(4)]
-
-
-def variants(method: str, names: Sequence[str], dataset: str, task: str, profile: str, **more: Any) -> list[RunSpec]:
-    """Ablations of a method by name, as run specs."""
-    ablations = METHODS[method].cls.ablations
-    return [
-        RunSpec(method, dataset, task, profile, settings=tuple(sorted(ablations[n].items())), **more) for n in names
-    ]
 
 
 def csa(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
@@ -206,53 +192,6 @@ def paired(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     return [RunSpec(m, "head_ct_mr", "registered", profile, seed=s) for m in PAIRED for s in seeds]
 
 
-def unsupervised(key: str, task: str, profile: str, fold: int, seeds: Sequence[int], *more: str) -> list[RunSpec]:
-    """Both bounds, the lower one with strong augmentation as well, and every system of adaptation, with `more`.
-
-    CycleGAN + segmentation goes both ways: training on translated sources, and translating the target at the test.
-    """
-    found = []
-    for seed in seeds:
-        place: dict[str, Any] = {"dataset": key, "task": task, "profile": profile, "fold": fold, "seed": seed}
-        found += [RunSpec(m, **place) for m in ("source_only", "cyclegan_seg", "target_only")]
-        found.append(RunSpec("source_only", settings=(("augment", "strong"),), **place))
-        found += [RunSpec(m, **place) for m in (*ADAPTING, *more)]
-        found += variants("cyclegan_seg", ABLATIONS["cyclegan_seg"], **place)
-    return found
-
-
-def adaptation(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
-    """BiGL's Tables 1, 2, 6 and 7: the brain from T1 to T2 with the bound of all sequences, the heart in both
-    directions, two folds for six patients a modality. SASAN and U-GAT-IT join the heart's table from SASAN's suite."""
-    brain = unsupervised("brain_tumour", "subregions", profile, 0, seeds)
-    brain += [RunSpec("unet_joint", *STACKED_TASK, profile, seed=s) for s in seeds]
-    return brain + [
-        spec
-        for fold in FOLDS[:2]
-        for task in ("mr_to_ct", "ct_to_mr")
-        for spec in unsupervised("whole_heart", task, profile, fold, seeds, "sifa_v1")
-    ]
-
-
-def adaptation_ablations(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
-    """BiGL's Tables 3-5, its claim without a table (no attention, and no attention block), and AdaptSegNet's levels
-    and control, from T1 to T2. Both bounds tell what a plain U-Net finds there (`health.unseen`)."""
-    place = ("brain_tumour", "subregions", profile)
-    bounds = [RunSpec(m, *place, seed=seed) for seed in seeds for m in ("source_only", "target_only")]
-    return bounds + [
-        spec
-        for seed in seeds
-        for method in ("bigl", "adaptsegnet")
-        for spec in (RunSpec(method, *place, seed=seed), *variants(method, ABLATIONS[method], *place, seed=seed))
-    ]
-
-
-def adaptation_real(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
-    """Five of the systems and both bounds on the real glioma patients, T1 after contrast to FLAIR. One fold."""
-    methods = ("source_only", "cyclegan_seg", "adaptsegnet", "sifa", "bigl", "target_only")
-    return [RunSpec(m, "lgg", "t1gd_to_flair", profile, seed=s) for s in seeds for m in methods]
-
-
 def suites() -> dict[str, Callable[[], list[RunSpec]]]:
     """Every suite by name. The lesson runs one seed of each grid (the baselines three), study three."""
     grids = {
@@ -266,9 +205,7 @@ def suites() -> dict[str, Callable[[], list[RunSpec]]]:
         "sasan-ablations": sasan_ablations,
         "sasan-real": sasan_real,
         "paired": paired,
-        "adaptation": adaptation,
-        "adaptation-ablations": adaptation_ablations,
-        "adaptation-real": adaptation_real,
+        **GRIDS,
     }
     found: dict[str, Callable[[], list[RunSpec]]] = {
         "smoke": smoke,
@@ -279,6 +216,7 @@ def suites() -> dict[str, Callable[[], list[RunSpec]]]:
     for name, grid in grids.items():
         found[f"{name}-lesson"] = lambda grid=grid: grid("lesson", SEEDS[:1])  # type: ignore[misc]
         found[f"{name}-study"] = lambda grid=grid: grid("study", SEEDS)  # type: ignore[misc]
+    found["adaptation-translators-long"] = lambda: GRIDS["adaptation-translators"]("long", SEEDS[:1])
     return found
 
 

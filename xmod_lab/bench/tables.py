@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab import paths
 from xmod_lab.bench.adaptation import weights_of
-from xmod_lab.bench.claims import CLAIMS, Claim
+from xmod_lab.bench.claim import Claim
+from xmod_lab.bench.claims import CLAIMS
 from xmod_lab.bench.health import problems, unseen
 from xmod_lab.bench.page import grid_of, page
 from xmod_lab.bench.patients import TRANSLATED, gate_rows, patient_rows, scored_runs, translator_rows

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from xmod_lab.bench.claims import Claim
+from xmod_lab.bench.claim import Claim
 from xmod_lab.bench.patients import ERRORS, NAMES, PLAIN, SHARES, TRANSLATED, by_patient
 from xmod_lab.bench.published import MEAN, NOT_ADAPTED
 from xmod_lab.bench.published_adaptation import UNADAPTED
