@@ -19,8 +19,8 @@ class BiGLConfig:
     translation_share   of the steps; the paper trains the translators first and does not say how long
     translator_rate, blocks, critic_layers, pool, identity_weight, reconstruction_weight, pair_weight   of CycleGAN and
                   Pix2Pix. CycleGAN's own (3, 50, 5, 10) keep the greys of T1 in what shall be T2: tumours stay dark. In
-                  trials of 400 steps dark turned bright with these, and not with 10 for the way back, nor with 3 layers
-                  and a pool of 50, nor with a shape term
+                  trials of 200 to 400 steps dark turned bright with these, and not with 10 for the way back, nor with
+                  3 layers and a pool of 50, nor with a shape term
     shape_weight  of a segmenter that CycleGAN learns beside it and whose loss reaches G: `CycleGANConfig`
 
     Of the second stage:
