@@ -60,6 +60,7 @@ $(INSTALLED):
 
 lab: $(INSTALLED)
 	@for key in $(PHANTOMS); do $(LAB) data make $$key --subjects 12 --jobs $(JOBS); done
+	$(LAB) data register head_ct_mr > /dev/null  # once: notebooks of pairs find it done
 	$(LAB) series run --profile smoke --jobs $(JOBS)
 
 # One thread a worker: two workers with two threads each on two cores run five times slower.
