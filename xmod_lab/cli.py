@@ -58,7 +58,7 @@ def train(
     method: Annotated[str, typer.Argument(help="name from `xmod-lab methods`")],
     dataset: Annotated[str, typer.Option(help="key from `xmod-lab data list`")] = "brain_tumour",
     task: Annotated[str | None, typer.Option(help="default: the data set's default task")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, lesson, study or paper")] = "lesson",
+    profile: Annotated[str, typer.Option(help="smoke, lesson, long, study or paper")] = "lesson",
     seed: int = 0,
     fold: int = 0,
     preset: Annotated[

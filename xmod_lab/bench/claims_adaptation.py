@@ -11,6 +11,7 @@ from xmod_lab.bench.published_adaptation import (
     AT_TRAINING,
     CONTROL,
     FEATURE,
+    GLIOMA,
     HIGH,
     LOW,
     NO_ATTENTION,
@@ -23,8 +24,6 @@ from xmod_lab.bench.published_adaptation import (
     TRANSLATORS,
     bigl_difference,
 )
-
-GLIOMA = ("brain_tumour", "subregions")
 
 
 def _bigl(key: str, pairs: Sequence[tuple[str, str]], metrics: Sequence[str] = ("dice",), **more: Any) -> list[Claim]:
@@ -81,9 +80,9 @@ SAYS = {
     "B6": "BiGL above SIFA on the heart in Dice, below in surface distance",
     "B7": "BiGL above strong augmentation, a U-Net of translated slices, and its own network on the source alone (this "
     "lab's own question)",
-    "A1": "AdaptSegNet at two levels above one, and above itself with weight 0; least squares above cross-entropy",
     "B8": "BiGL above itself with one setting of its translators as CycleGAN has it, or with a shape term (this "
     "lab's own question)",
+    "A1": "AdaptSegNet at two levels above one, and above itself with weight 0; least squares above cross-entropy",
 }
 """by key: what is claimed, in a line"""
 CLAIMS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+GLIOMA = ("brain_tumour", "subregions")
+"""where the brain's tables and claims are"""
 STACKED = "target_only (all modalities)"
 """the upper bound that sees every modality as a channel of one image; BiGL's only one on the brain"""
 STRONG = "source_only (augment=strong)"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xmod_lab.bench.published_adaptation import ABLATIONS, TRANSLATOR_ABLATIONS
+from xmod_lab.bench.published_adaptation import ABLATIONS, GLIOMA, TRANSLATOR_ABLATIONS
 from xmod_lab.bench.variants import FOLDS, variants
 from xmod_lab.runs import RunSpec
 
-GLIOMA, BLACK = ("brain_tumour", "subregions"), ("brain_tumour", "subregions_black")
+BLACK = ("brain_tumour", "subregions_black")
 STACKED_TASK = ("brain_tumour", "subregions_all")
 BESIDE = {STACKED_TASK: ("subregions", "T2")}
 """tasks of the bound that sees all modalities: the task beside which tables show it, and the modality tested there"""

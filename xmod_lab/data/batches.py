@@ -172,14 +172,13 @@ class BatchSource:
         body = torch.from_numpy(prepared.foregrounds[modality][rows].astype(bool))
         meta = prepared.index[modality][rows]
         names, index = [str(p) for p in meta["patient"]], torch.from_numpy(meta["slice"].astype(np.int64))
-        rim = prepared.recipe.background if prepared.recipe.blank else None
-        batch = {}
+        batch, outside = {}, prepared.recipe.outside
         for name, array in images.items():
             image = as_channels(np.asarray(array[around]))
             if draw is None:
                 batch[name] = Slices(image, label, body, names, index)
             else:
-                batch[name] = Slices(*augmented(image, label, body, draw, prepared.value_range, rim), names, index)
+                batch[name] = Slices(*augmented(image, label, body, draw, prepared.value_range, outside), names, index)
         return batch
 
     def at(self, modality: str, rows: np.ndarray) -> Slices:

@@ -90,18 +90,18 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "raw maps": {"map_scale": "raw"},
     "no attention": {"attend": False, "align_attention": False},
     "source only": {"learn_translated": False, "output_weight": 0.0, "gtl_weight": 0.0, "translation_share": 0.0},
-    "way back 10": {"reconstruction_weight": 10.0},
-    "identity": {"identity_weight": 5.0},
-    "small critics": {"critic_layers": 3},
-    "pool": {"pool": 50},
+    "way back 10": {"reconstruction_weight": OWN["reconstruction_weight"]},
+    "identity": {"identity_weight": OWN["identity_weight"]},
+    "small critics": {"critic_layers": OWN["critic_layers"]},
+    "pool": {"pool": OWN["pool"]},
     "shape": {"shape_weight": 1.0},
     "CycleGAN's": OWN,
 }
-"""Tables 3 and 4: the output's consistency alone, with that of features; Table 5; a plain U-Net,
-which lacks the attention block's convolutions as well; maps of size 1/N before their critics; and the block with its
-convolutions alone, which differs from "feature" in attention and nothing else; and
-the lower bound of this network, which learns from the labelled slices alone, in all the steps: no translator is trained
-(those it has stay as they began). Then the translators: each setting as CycleGAN has it, a shape term, all four"""
+"""Tables 3 and 4: the output's consistency alone, with that of features; Table 5; a plain U-Net, which lacks the
+attention block's convolutions as well; maps of size 1/N before their critics; the block with its convolutions alone,
+which differs from "feature" in attention and nothing else; the lower bound of this network, which learns from the
+labelled slices alone, in all the steps (its translators stay as they began); of the translators each setting as
+CycleGAN has it, a shape term, all four settings"""
 VALUES: dict[str, tuple[str, ...]] = {
     "synth": ("cyclegan", "paired"),
     "optimiser": ("adam", "sgd"),

@@ -39,7 +39,7 @@ def _usage() -> Iterator[None]:
 @app.command()
 def run(
     names: Names = None,
-    profile: Annotated[str, typer.Option(help="smoke, lesson, study or paper")] = "smoke",
+    profile: Annotated[str, typer.Option(help="smoke, lesson, long, study or paper")] = "smoke",
     dataset: Annotated[str | None, typer.Option(help="Data set instead of each notebook's own.")] = None,
     jobs: Annotated[int, typer.Option(help="Notebooks at a time; 0 chooses.", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of this run. Default: a new one below series/.")] = None,
