@@ -34,7 +34,7 @@ class Profile:
 PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
-        Profile("smoke", 48, 8, 40, 8, 12, 1, "float32", 20, "seconds on a CPU: proves wiring and numbers"),
+        Profile("smoke", 48, 8, 30, 8, 12, 1, "float32", 15, "seconds on a CPU: proves wiring and numbers"),
         Profile("lesson", 64, 16, 700, 12, None, None, "auto", 100, "what a student runs: a minute or a few on a CPU"),
         Profile("long", 64, 16, 2000, 12, None, None, "auto", 250, "a lesson with time: up to half an hour on a CPU"),
         Profile("study", 128, 16, 2000, 12, None, None, "auto", 250, "minutes on a GPU: recorded tables and claims"),
