@@ -15,7 +15,7 @@ from xmod_lab.train import Update, enter
 
 ALONE: dict[str, dict[str, Any]] = {"enriched": {"translator": "none"}}
 """without the run that a method reads; tests of its own have one"""
-READS = {"detached": ("sasan", "unet_individual"), "cyclegan_seg": ("cyclegan",)}
+READS = {"detached": ("sasan", "unet_individual"), "cyclegan_seg": ("cyclegan_adapting",)}
 """untrained methods that `built` hands to those that read others' runs"""
 PAIRED = ("pix2pix", "mrgan", "dc2anet")
 """methods that learn from registered pairs, and the fields of a task that has them"""

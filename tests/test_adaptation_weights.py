@@ -6,7 +6,7 @@ import pytest
 
 from tests.joint import built
 from xmod_lab.bench.adaptation import segmenting, weights_of
-from xmod_lab.methods.cyclegan import OWN
+from xmod_lab.methods.cyclegan import ADAPTING, OWN
 from xmod_lab.models.blocks import count_parameters
 from xmod_lab.runs import Run, RunSpec
 
@@ -31,7 +31,9 @@ def test_how_many_weights_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {f"{place}/bigl": (7, count(bigl)), f"{place}/source_only": (7, count(plain))}
 
 
-def test_translators_of_bigl_and_cycada_are_set_alike() -> None:
+def test_translators_that_adapt_are_set_alike() -> None:
     """As their tables say, or they would compare translators."""
-    bigl, cycada = built("bigl").config, built("cycada").config
-    assert all(getattr(bigl, name) == getattr(cycada, name) != value for name, value in OWN.items())
+    read = built("cyclegan_seg").read["cyclegan_adapting"].config
+    for config in (built("bigl").config, built("cycada").config, read):
+        assert {name: getattr(config, name) for name in ADAPTING} == ADAPTING
+    assert OWN.keys() == ADAPTING.keys() and all(OWN[name] != value for name, value in ADAPTING.items())

@@ -38,7 +38,7 @@ def seg(direction: str = "source_to_target", **config: Any) -> Any:
     torch.manual_seed(0)
     config = {"width": 4, "dropout": 0.0} | config
     method = TranslateAndSegment(TranslateAndSegmentConfig(direction=direction, **config), PROBLEM)
-    method.receive("cyclegan", Signs(UNetConfig(), PROBLEM))
+    method.receive("cyclegan_adapting", Signs(UNetConfig(), PROBLEM))
     return method
 
 
@@ -128,13 +128,13 @@ def test_maps_by_hand(direction: str, residual: str, factor: float) -> None:
             assert torch.allclose(found[f"probability/{m}"].values, p, atol=1e-6)
     changed = batch[residual[-1]].image[:, 0].abs() * factor
     assert torch.allclose(found[f"residual/{residual}"].values, changed, atol=1e-6)
-    assert len(found) == 5 and found[f"residual/{residual}"].layer == "read.cyclegan"
+    assert len(found) == 5 and found[f"residual/{residual}"].layer == "read.cyclegan_adapting"
 
 
 def test_what_it_reads() -> None:
     spec = RunSpec("cyclegan_seg", "brain_tumour", "t1_to_t2", seed=1)
     (other,) = reads_of(spec).values()
-    assert (other.method, other.seed, other.settings) == ("cyclegan", 1, ())
+    assert (other.method, other.seed, other.settings) == ("cyclegan_adapting", 1, ())
     with_ugatit = dataclasses.replace(spec, settings=(("translator", "ugatit"),))
     assert list(reads_of(with_ugatit)) == ["ugatit"]
     with pytest.raises(LabError, match="unet_joint does not translate.*known: .*cyclegan"):
@@ -149,7 +149,7 @@ def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(LabError, match="one labelled modality to one without"):
         TranslateAndSegment(TranslateAndSegmentConfig(width=4), JOINT)
     alone = TranslateAndSegment(TranslateAndSegmentConfig(width=4), PROBLEM)
-    with pytest.raises(LabError, match="the translator cyclegan is missing: TranslateAndSegment"):
+    with pytest.raises(LabError, match="the translator cyclegan_adapting is missing: TranslateAndSegment"):
         alone.segment(a_batch()["A"].image, "A")
     with pytest.raises(LabError, match="T1.T2 is several modalities in one image"):
         derivation(alone.translated, "T1+T2", "CT")

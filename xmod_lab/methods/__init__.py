@@ -11,7 +11,7 @@ from xmod_lab.methods.bigl import BiGL
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
 from xmod_lab.methods.cycada import CyCADA
-from xmod_lab.methods.cyclegan import CycleGAN
+from xmod_lab.methods.cyclegan import ADAPTING, CycleGAN
 from xmod_lab.methods.dc2anet import DC2Anet
 from xmod_lab.methods.detached import Detached
 from xmod_lab.methods.enriched import Enriched
@@ -92,6 +92,9 @@ METHODS: dict[str, Entry] = {
         Enriched, {}, "a U-Net a modality on an image and its translations", "Chen et al., MICCAI 2021", ABDOMEN
     ),
     "cyclegan": Entry(CycleGAN, {}, "two translators, each the other's way back", "Zhu et al., ICCV 2017", HEART),
+    "cyclegan_adapting": Entry(
+        CycleGAN, ADAPTING, "CycleGAN as systems that adapt set it: a light way back", "Zhu et al., ICCV 2017", ADAPTED
+    ),
     "ugatit": Entry(UGATIT, {}, "CycleGAN that attends by class activation", "Kim et al., ICLR 2020", HEART),
     "sifa": Entry(
         SIFA, {}, "one encoder to segment and to translate back", "Chen et al., IEEE TMI 2020", MR_TO_CT
