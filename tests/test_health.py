@@ -179,11 +179,11 @@ def test_what_a_systems_own_translator_loses_is_no_failure_of_training(tmp_path:
     for method, direction, sick in (("cycada", "", False), ("sifa", "", False), ("bigl", "", True),
                                     ("cyclegan_seg", "source_to_target", False), ("source_only", "", True),
                                     ("cyclegan_seg", "target_to_source", True)):  # fmt: skip
-        run = adapted(tmp_path, losses(segmentation=[10.0, 1.0]), 0.5, missed, RunSpec(method, *SUBREGIONS))
-        known = json.loads((tmp_path / "config.json").read_text())
-        write_json(tmp_path / "config.json", known | {"config": {"direction": direction} if direction else {}})
+        settings = (("direction", direction),) if direction else ()
+        spec = RunSpec(method, *SUBREGIONS, settings=settings)
+        run = adapted(tmp_path, losses(segmentation=[10.0, 1.0]), 0.5, missed, spec)
         assert bool(health.problems(run)) == sick, method
-        flat = adapted(tmp_path, losses(segmentation=[10.0, 9.5]), 0.5, (), RunSpec(method, *SUBREGIONS))
+        flat = adapted(tmp_path, losses(segmentation=[10.0, 9.5]), 0.5, (), spec)
         assert health.problems(flat), "that nothing was learned still shows"
 
 

@@ -60,15 +60,19 @@ def class_entropy(logits: Tensor) -> Tensor:
     return (-(log_p.exp() * log_p).sum(1) / math.log(logits.shape[1])).clamp(0, 1)
 
 
-def class_maps(logits: Tensor, modality: str, names: Sequence[str], layer: str = "head") -> dict[str, Map]:
+def class_maps(
+    logits: Tensor, modality: str, names: Sequence[str], layer: str = "head", where: str = ""
+) -> dict[str, Map]:
     """What a segmenter says of slices of `modality`, from its logits (b, c, h, w), `names` of its c classes.
 
-    ``probability/<modality>`` is a `stack` of the classes, ``entropy/<modality>`` a `mask`: `class_entropy`.
+    ``probability/<where>`` is a `stack` of the classes, ``entropy/<where>`` a `mask`: `class_entropy`. `where` is
+    `modality` unless set.
     """
+    where = where or modality
     p = Map("stack", logits.float().softmax(1), modality, layer, (0.0, 1.0), names=tuple(names))
     return {
-        f"probability/{modality}": p,
-        f"entropy/{modality}": Map("mask", class_entropy(logits), modality, layer, (0.0, 1.0)),
+        f"probability/{where}": p,
+        f"entropy/{where}": Map("mask", class_entropy(logits), modality, layer, (0.0, 1.0)),
     }
 
 

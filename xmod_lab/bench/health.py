@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab.files import read_json
-from xmod_lab.runs import Run
+from xmod_lab.runs import Run, config_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,10 +51,6 @@ USED = 0.01
 """weight of each attention that begins at 0, at the end: at least. 1e-3 is a single step of Adam in a short run"""
 OPENED = 0.1
 """share of its stage's steps in which a gate lets the segmenter learn: at least"""
-THROUGH = ("cycada", "cyclegan_seg", "sifa", "sifa_v1")
-"""methods that see labelled slices as their own translations alone. A structure missed there may have been lost on the
-way to the other modality, which is what such a system does, not a failure of training: it costs what it costs. That
-nothing is learned the fall of the loss shows, and the trivial answers that a system must beat"""
 
 
 def problems(run: Run, unseen: Collection[str] = ()) -> list[str]:
@@ -62,6 +58,7 @@ def problems(run: Run, unseen: Collection[str] = ()) -> list[str]:
 
     unseen: "structure in modality" that nobody is asked to find (`unseen`).
     """
+    from xmod_lab.methods import method_entry
     from xmod_lab.train import read_log
 
     for line in read_log(run.folder):
@@ -77,8 +74,9 @@ def problems(run: Run, unseen: Collection[str] = ()) -> list[str]:
     before, after = first[parts].mean(), last[parts].mean()
     if parts and not after <= FALL * before:
         found.append(f"the segmentation loss fell to {after / before:.2f} of its beginning only, not {FALL}")
-    through = run.spec.method in THROUGH and config.get("direction") != "target_to_source"
     scored = (run.folder / "scores.csv").is_file()  # one that only translates has none
+    # what is lost in a system's translations costs what it costs; that nothing is learned the fall of the loss shows
+    through = method_entry(run.spec.method).cls.translates_labelled(config_of(run.spec))
     missed = _missed(run) if scored and not through else []
     found += [
         f"{what} is missed in {share:.0%} of the patients"

@@ -134,6 +134,7 @@ class Method(nn.Module):
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}
     """name -> config fields that switch one ingredient off"""
     swaps_labels: ClassVar[bool] = False
+    """whether it learns from the labels of the modalities whose labels are hidden: a bound"""
 
     def __init__(self, config: Any, problem: Problem):
         super().__init__()
@@ -145,6 +146,12 @@ class Method(nn.Module):
         """Names of the methods (METHODS) whose finished runs this one builds on, of the same data set, task, profile,
         fold and seed. They are trained first, handed to `receive`, and stored in this method's own checkpoint."""
         return ()
+
+    @classmethod
+    def translates_labelled(cls, config: Any) -> bool:
+        """Whether its segmenter sees labelled slices as their translations alone. A structure missed there may have
+        been lost on the way to the other modality, which is what such a system does, no failure of training."""
+        return False
 
     def receive(self, name: str, trained: Method) -> None:
         """Take the trained method `name` as a sub-module ``read.<name>``; it is frozen unless a stage trains it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from xmod_lab.maps import Map, class_entropy, difference, over_image
+from xmod_lab.maps import Map, class_maps, difference, over_image
 
 if TYPE_CHECKING:
     from xmod_lab.methods.base import Batch
@@ -36,10 +36,7 @@ def maps_of(method: BiGL, batch: Batch) -> dict[str, Map]:
         seen = method.see({m: x, other: made}, mapped=True)
         for look, sight in seen.items():
             where, side = f"{'real' if look == m else look}/{m}", "source" if look == method.source else "target"
-            logits = sight.logits.float()
-            p, entropy = logits.softmax(1), class_entropy(logits)
-            found[f"probability/{where}"] = Map("stack", p, m, "segmenter.decoder.head", (0.0, 1.0), names=names)
-            found[f"entropy/{where}"] = Map("mask", entropy, m, "segmenter.decoder.head", (0.0, 1.0))
+            found |= class_maps(sight.logits, m, names, "segmenter.decoder.head", where)
             if sight.position is not None and sight.channel is not None:
                 layer = "segmenter.attention.position.map"
                 n = sight.position.shape[1]

@@ -163,6 +163,10 @@ class CyCADA(Method):
         "no gate": {"gate": 0.0},
     }
 
+    @classmethod
+    def translates_labelled(cls, config: CyCADAConfig) -> bool:
+        return True
+
     def __init__(self, config: CyCADAConfig, problem: Problem):
         super().__init__(config, problem)
         one_of(CyCADA, "critic_input", config.critic_input, INPUTS)
@@ -214,17 +218,16 @@ class CyCADA(Method):
         if clock.stage == "teacher":
             logits, name = self.translator.teacher(batch[self.source].image), "teacher"  # type: ignore[misc]
         else:
-            logits, name = self.segmenter(self._translated(batch)), "segmenter"
+            logits, name = self.segmenter(translation(batch, self.source, self.target, self.translate)), "segmenter"
         loss = self._segmentation(logits, batch)
         update(loss, name)
         return StepResult({"segmentation": loss.item()})
 
     def _feature_step(self, batch: Batch, update: Update) -> StepResult:
         assert self.feature_critic is not None
-        made, x = self._translated(batch), batch[self.target].image
-        parts = [len(made), len(x)]
+        made, x = translation(batch, self.source, self.target, self.translate), batch[self.target].image
         logits, seen = self.seen(torch.cat([made, x]))  # instance normalisation: one pass is two
-        ours, theirs = self.feature_critic(seen.detach()).split(parts)
+        ours, theirs = self.feature_critic(seen.detach()).split([len(made), len(x)])
         told = cross_entropy_critic(ours, theirs)
         right = self._running(accuracy(ours, theirs))
         update(told, "feature_critic")
@@ -256,9 +259,6 @@ class CyCADA(Method):
         if self.config.critic_input == "features":
             return logits, centre
         return logits, F.avg_pool2d(logits, self.config.shrink)
-
-    def _translated(self, batch: Batch) -> Tensor:
-        return translation(batch, self.source, self.target, self.translate)
 
     def _segmentation(self, logits: Tensor, batch: Batch) -> Tensor:
         """Against the labels of the source: logits (b, c, h, w) of its slices or of their translations."""

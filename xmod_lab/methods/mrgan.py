@@ -33,7 +33,7 @@ from xmod_lab.methods.base import (
 )
 from xmod_lab.methods.pairs import check_way, paired, pairs, two_of
 from xmod_lab.models.critic import PatchCritic
-from xmod_lab.models.pool import ImagePool
+from xmod_lab.models.pool import ImagePool, restore, state_of
 from xmod_lab.models.resnet import ResNetGenerator
 
 ADVERSARIAL: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
@@ -114,7 +114,8 @@ class MRGAN(Method):
             )
         )
         self.critics = self._each(self._critic)
-        self.pools = {(kind, *way): ImagePool(config.pool) for kind in self.kinds for way in self.translations}
+        names = ["/".join((kind, *way)) for kind in self.kinds for way in self.translations]
+        self.pools = {name: ImagePool(config.pool) for name in names}
 
     def _each(self, make: Callable[[], nn.Module]) -> nn.ModuleDict:
         return nn.ModuleDict({f"{s}->{t}": make() for s, t in self.translations})
@@ -158,7 +159,7 @@ class MRGAN(Method):
         of_critic, _ = ADVERSARIAL[self.config.adversarial]
         judged = []
         for s, t in self.translations:
-            earlier = self.pools[kind, s, t].draw(_shown(kind, x[s], made[s, t]))
+            earlier = self.pools[f"{kind}/{s}/{t}"].draw(_shown(kind, x[s], made[s, t]))
             both = torch.cat([_shown(kind, x[s], x[t]), earlier])
             judged.append(of_critic(*self._scores(kind, s, t, both).chunk(2)))
         critic_loss = torch.stack(judged).mean()
@@ -200,11 +201,10 @@ class MRGAN(Method):
         return terms
 
     def extra_state(self) -> dict[str, Tensor]:
-        return {"/".join(name): pool.images for name, pool in self.pools.items()} if self.config.pool else {}
+        return state_of(self.pools)
 
     def load_extra_state(self, state: dict[str, Tensor]) -> None:
-        for name, pool in self.pools.items():
-            pool.images = state["/".join(name)]
+        restore(self.pools, state)
 
     def translate(self, image: Tensor, source: str, target: str) -> Tensor:
         """(b, k, h, w) in [-1, 1] -> the same slices as `target`; those of `target` itself stay as they are."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xmod_lab.maps import Map, class_entropy, over_image
+from xmod_lab.maps import Map, class_maps, over_image
 from xmod_lab.models.fcn import GROUPS
 from xmod_lab.models.pnp import LEVELS, Seen
 
@@ -34,9 +34,7 @@ def maps_of(method: PnPAdaNet, batch: Batch) -> dict[str, Map]:
     for m in [m for m in (method.source, method.target) if m in batch]:
         image = batch[m].image
         seen = method.see(image, m)
-        probability = seen.logits.float().softmax(1)
-        found[f"probability/{m}"] = Map("stack", probability, m, "segmenter.head", (0.0, 1.0), names=names)
-        found[f"entropy/{m}"] = Map("mask", class_entropy(seen.logits), m, "segmenter.head", (0.0, 1.0))
+        found |= class_maps(seen.logits, m, names, "segmenter.head")
         means = [over_image(seen.features[g].float().abs().mean(1, keepdim=True), image) for g in LEVELS]
         titles = tuple(f"group {g}" for g in LEVELS)
         found[f"levels/{m}"] = Map("stack", torch.cat(means, 1), m, "segmenter.taps", comparable=False, names=titles)

@@ -102,6 +102,10 @@ class SIFA(Method):
     presets = PRESETS
     ablations = ABLATIONS
 
+    @classmethod
+    def translates_labelled(cls, config: SIFAConfig) -> bool:
+        return True
+
     def __init__(self, config: SIFAConfig, problem: Problem):
         super().__init__(config, problem)
         for name, known in {"levels": (1, 2), "stride": (0, 4, 8)}.items():

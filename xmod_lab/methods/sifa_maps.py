@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from xmod_lab.maps import Map, class_entropy, difference, over_image, record
+from xmod_lab.maps import Map, class_entropy, class_maps, difference, over_image, record
 
 if TYPE_CHECKING:
     from xmod_lab.methods.base import Batch
@@ -60,9 +60,9 @@ def maps_of(method: SIFA, batch: Batch) -> dict[str, Map]:
         for level, logits in zip(method.heads, method.segmentations(x, m), strict=True):
             tail = "" if level == "final" else f"_{level}"
             if level == "final":
-                p = logits.float().softmax(1)
-                found[f"probability/{m}"] = Map("stack", p, m, f"heads.{level}", (0.0, 1.0), names=names)
-            keep(f"entropy{tail}", class_entropy(logits), f"heads.{level}", (0.0, 1.0))
+                found.update(class_maps(logits, m, names, f"heads.{level}"))
+            else:
+                keep(f"entropy{tail}", class_entropy(logits), f"heads.{level}", (0.0, 1.0))
             if level in method.mask_critics:
                 scores = over_image(method.mask_critics[level](method.mask(logits)), x)
                 keep(f"critic_mask{tail}", scores[:, 0], f"mask_critics.{level}", None)

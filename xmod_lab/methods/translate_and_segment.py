@@ -63,6 +63,10 @@ class TranslateAndSegment(UNetBaseline):
         """The translator. Raises LabError for a method that does not translate."""
         return (translating(config.translator, "TranslateAndSegment.translator"),)
 
+    @classmethod
+    def translates_labelled(cls, config: TranslateAndSegmentConfig) -> bool:
+        return config.direction == "source_to_target"
+
     def stages(self) -> list[Stage]:
         optimiser = adam(self.networks.parameters(), self.config.rate, (self.config.beta1, 0.999))
         schedule = {"segmenter": SCHEDULES[self.config.schedule]}
