@@ -116,7 +116,7 @@ def evaluate(
 
 @bench_app.command("run")
 def bench_run(
-    suite: Annotated[str, typer.Option(help="name of the grid: smoke, lesson, study ...")] = "smoke",
+    suite: Annotated[str, typer.Option(help="name of the grid: smoke, lesson, adaptation-lesson ...")] = "smoke",
     jobs: Annotated[int, typer.Option(min=1, help="runs side by side; each gets its share of the threads")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:

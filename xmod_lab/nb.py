@@ -61,7 +61,7 @@ _lab: Lab | None = None
 def start(profile: str, dataset: str | None = None, seed: int = 0, *, device: str = "auto", **more: Any) -> Lab:
     """Seed everything, choose the device, set the picture style, and print one block that says what this is.
 
-    profile: smoke, lesson, study or paper. Smoke is float32 on the CPU with one thread, so that its numbers repeat.
+    profile: smoke, lesson, long, study or paper. Smoke is float32 on the CPU with one thread: its numbers repeat.
     dataset: key of the manifest, or None for a notebook without data. device: auto, cpu or cuda.
     more: further parameters of the notebook, printed with the others.
     Raises LabError for an unknown profile or data set, and for a GPU asked for and absent.

@@ -1,7 +1,7 @@
 """Notebooks on disk: which there are, what they declare.
 
 A notebook declares its parameters in the cell tagged ``parameters``, one typed line each
-(``profile: str = "lesson"  # smoke, lesson, study or paper``), and the rest in its metadata:
+(``profile: str = "lesson"  # smoke, lesson, long, study or paper``), and the rest in its metadata:
 
     "xmod": {"needs": ["gpu", "data:lgg"],            what must be there, or it is reported as not run
              "budget": {"smoke": 60, "lesson": 600},  seconds it should take
