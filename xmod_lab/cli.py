@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -47,7 +47,8 @@ def methods() -> None:
     table = Table(title="Methods (parameters at lesson size on the data set named)")
     rows = method_rows()
     for column in rows[0]:
-        table.add_column(column, justify="right" if column == "parameters" else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column == "parameters" else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column == "method")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console(width=max(Console().width, 120)).print(table)
