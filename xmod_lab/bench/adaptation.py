@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from xmod_lab.bench.patients import NAMES, paper_table, system
+from xmod_lab.bench.patients import NAMES, paper_table, system, tested_on, with_mean
 from xmod_lab.bench.published import MEAN
 from xmod_lab.bench.published_adaptation import AT_TRAINING, STACKED, STRONG, bigl_row
 from xmod_lab.bench.suites_adaptation import BESIDE
@@ -113,16 +113,10 @@ def adaptation_tables(part: pd.DataFrame, taken: pd.DataFrame) -> list[Shown]:
     key, name = str(part["dataset"].iloc[0]), str(part["task"].iloc[0])
     task = dataset(key).task(name)
     (target,) = task.unlabelled
-    rows = [part[part["modality"] == target]]
-    for home in task.labelled:  # that it learned its own modality is what makes it a bound
-        own = part[(part["modality"] == home) & (part["system"] == "source_only")]
-        rows.append(own.assign(system=f"source_only on {home}"))
+    rows = [tested_on(part, target, task.labelled)]
     if len(taken):
         rows.append(taken[(taken["dataset"] == key) & (taken["task"] == name) & (taken["modality"] == target)])
-    found = pd.concat(rows, ignore_index=True)
-    structures = task.structures
-    if len(structures) > 1:
-        found = pd.concat([found, found.assign(structure=MEAN)], ignore_index=True)  # over structures, of each patient
+    found, structures = with_mean(pd.concat(rows, ignore_index=True)), task.structures
     order = [*structures, MEAN]
     found = found.assign(place=found["system"].map(_place), column=found["structure"].map(order.index))
     found = found.sort_values(["place", "column"], kind="stable")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from xmod_lab.bench.patients import RUN, paper_table, system
+from xmod_lab.bench.patients import RUN, paper_table, system, tested_on, with_mean
 from xmod_lab.bench.published import NOT_ADAPTED
 from xmod_lab.bench.translators import Shown, recorded_errors
 from xmod_lab.data.manifest import dataset
@@ -51,18 +51,11 @@ def adapted_tables(part: pd.DataFrame) -> list[Shown]:
     """SASAN's tables of one data set and task: Dice, and ASSD by both rules, of each structure and their mean, of the
     modality that has no labels, and of the U-Net of the other modality on its own; of a task whose modalities all have
     labels, of each modality. Then errors against the truth."""
-    import pandas as pd
-
     task = dataset(str(part["dataset"].iloc[0])).task(str(part["task"].iloc[0]))
     shown = []
     for modality in task.unlabelled or task.labelled:
-        rows = part[(part["modality"] == modality) & part["dice"].notna()]
-        for home in task.labelled if task.unlabelled else ():  # the bound on the other side: no change of modality
-            own = part[(part["modality"] == home) & (part["system"] == "source_only")]
-            rows = pd.concat([rows, own.assign(system=f"source_only on {home}")])
-        if rows["structure"].nunique() > 1:
-            rows = pd.concat([rows, rows.assign(structure="mean")])  # over structures, of each patient
-        rows = rows.sort_values("system", key=lambda names: names.map(_place), kind="stable")
+        rows = tested_on(part[part["dice"].notna()], modality, task.labelled if task.unlabelled else ())
+        rows = with_mean(rows).sort_values("system", key=lambda names: names.map(_place), kind="stable")
         metrics = tuple(m for m in METRICS if m in rows)
         title = f"{modality}: Dice in %, ASSD with the volume's diagonal, and with 50, where a structure is missing"
         table = paper_table(rows, metrics, columns="structure")

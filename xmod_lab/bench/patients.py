@@ -194,6 +194,24 @@ def by_patient(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([found, means.assign(modality=MEAN)], ignore_index=True)
 
 
+def tested_on(part: pd.DataFrame, modality: str, homes: Sequence[str] = ()) -> pd.DataFrame:
+    """Rows of `part` of one modality, and those of the plain U-Net in each of `homes`, the modalities with labels, as
+    ``source_only on <home>``: that it learned its own modality is what makes it a bound."""
+    import pandas as pd
+
+    own = [part[(part["modality"] == home) & (part["system"] == "source_only")] for home in homes]
+    named = [rows.assign(system=f"source_only on {home}") for rows, home in zip(own, homes, strict=True)]
+    return pd.concat([part[part["modality"] == modality], *named], ignore_index=True)
+
+
+def with_mean(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` and, where they are of several structures, the same as MEAN: over structures, of each patient."""
+    import pandas as pd
+
+    more = [rows.assign(structure=MEAN)] if rows["structure"].nunique() > 1 else []
+    return pd.concat([rows, *more], ignore_index=True)
+
+
 def paper_table(
     rows: pd.DataFrame, metrics: Sequence[str], *, over: str = "patient", columns: str = "modality"
 ) -> pd.DataFrame:
