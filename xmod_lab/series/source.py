@@ -19,7 +19,7 @@ from xmod_lab import paths
 from xmod_lab.errors import LabError
 from xmod_lab.series.light import nbformat
 
-BUDGET = {"smoke": 60.0, "lesson": 900.0, "long": 3600.0, "study": 4 * 3600.0, "paper": 7 * 24 * 3600.0}
+BUDGET = {"smoke": 60.0, "lesson": 900.0, "long": 4 * 3600.0, "study": 4 * 3600.0, "paper": 7 * 24 * 3600.0}
 """Seconds a notebook may take in each profile unless its metadata says otherwise."""
 
 
