@@ -34,7 +34,8 @@ from xmod_lab.data.manifest import dataset
 from xmod_lab.files import write_json
 from xmod_lab.runs import RunSpec
 
-GRIDS = ("adaptation", "adaptation-ablations", "adaptation-translators", "adaptation-real")
+GRIDS = ("adaptation", "adaptation-heart", "adaptation-bar", "adaptation-ablations", "adaptation-translators",
+         "adaptation-real")  # fmt: skip
 EACH = [pytest.param(claim, id=f"{claim.key}-{claim.method}-{claim.other}-{claim.metric}-{claim.modality}")
         for grid in GRIDS for claim in CLAIMS[grid]]  # fmt: skip
 PLACE = ("brain_tumour", "subregions")
@@ -187,9 +188,9 @@ def test_published_differences() -> None:
     for weight in (LOW, HIGH):  # "0.1 is best"
         dice, distance = (bigl_difference("bigl", weight, "T2", metric) for metric in ("dice", "hd95_max"))
         assert dice is not None and distance is not None and dice > 0 > distance
-    signs = {claim.key: {c.direction for c in CLAIMS["adaptation"] if c.key == claim.key}
-             for claim in CLAIMS["adaptation"]}  # fmt: skip
-    assert signs == {"B0": {1}, "B1": {1}, "B6": {1, -1}, "B7": {1}}
+    both = [*CLAIMS["adaptation"], *CLAIMS["adaptation-heart"]]
+    signs = {claim.key: {c.direction for c in both if c.key == claim.key} for claim in both}
+    assert signs == {"B0": {1}, "B1": {1}, "B6": {1, -1}, "B7": {1}} and CLAIMS["adaptation-bar"] == [B0]
     assert all(c.published is None for grid in GRIDS for c in CLAIMS[grid] if c.key == "B7")
 
 
@@ -247,26 +248,28 @@ def test_a_page_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     rows = pd.concat([
         rows_of(scores), rows_of(dict.fromkeys(scores, 0.8), "T1"),
         rows_of({"unet_joint": 0.9}, "T1+T1Gd+T2+FLAIR", (PLACE[0], "subregions_all")),
-        rows_of({"sifa": 0.5, "bigl": 0.6}, "CT", heart, folds=2, patients=6),
     ])  # fmt: skip
     rows.to_csv(tmp_path / "adaptation-lesson-patients.csv", index=False)
+    hearts = rows_of({"sifa": 0.5, "bigl": 0.6}, "CT", heart, folds=2, patients=6)
+    hearts.to_csv(tmp_path / "adaptation-heart-lesson-patients.csv", index=False)
     facts: dict[str, Any] = {"runs": 9, "read": 2, "training_seconds": 5, "problems": {}}
     assert WEIGHTS not in sized(pd.DataFrame({"system": ["bigl"]}), "d/t", {})
     facts["weights"] = {f"brain_tumour/subregions/{name}": [n, 2 * n] for name, n in (("bigl", 1400), ("sifa", 9600))}
     write_json(tmp_path / "adaptation-lesson.json", facts | {"unseen": {"brain_tumour/subregions": ["ET in T1"]}})
-    alone = page.page("adaptation-lesson", tmp_path)
+    write_json(tmp_path / "adaptation-heart-lesson.json", facts)
+    alone = page.page("adaptation-heart-lesson", tmp_path)
     theirs = rows_of({"scorer (ugatit)": 0.7}, "CT", ("whole_heart", "sasan_mr_to_ct"), folds=2, patients=6)
     theirs.to_csv(tmp_path / "sasan-lesson-patients.csv", index=False)
     write_json(tmp_path / "sasan-lesson.json", facts)
-    text = page.page("adaptation-lesson", tmp_path)
+    text = page.page("adaptation-heart-lesson", tmp_path)
     assert f"scorer (ugatit){THICK}" in text and "[sasan-lesson.md](sasan-lesson.md)" in text and THICK not in alone
-    for part in (text, alone):
-        assert "No plain U-Net with labels finds ET in T1" in part and "2 CycleGANs" in part and "nan" not in part
-        assert f"| system | {WEIGHTS} | WT Dice" in part and "| bigl | 1, 3 |" in part and "| sifa | 10, 19 |" in part
-        assert "BiGL's U-Net is halved twice" in part and "| cycada |  |" in part
-        assert "subregions_all" not in part and f"| {STACKED} |" in part and "| source_only † |" in part
-        claims = [line for line in part.splitlines() if line.startswith(("| B0", "| B1"))]
-        assert len(claims) == 7 and all("direction seen" in line for line in claims)
+    text = page.page("adaptation-lesson", tmp_path)
+    assert "No plain U-Net with labels finds ET in T1" in text and "2 CycleGANs" in text and "nan" not in text
+    assert f"| system | {WEIGHTS} | WT Dice" in text and "| bigl | 1, 3 |" in text and "| sifa | 10, 19 |" in text
+    assert "BiGL's U-Net is halved twice" in text and "| cycada |  |" in text and THICK not in text
+    assert "subregions_all" not in text and f"| {STACKED} |" in text and "| source_only † |" in text
+    claims = [line for line in text.splitlines() if line.startswith(("| B0", "| B1"))]
+    assert len(claims) == 7 and all("direction seen" in line for line in claims)
     counts = page.verdict_counts("adaptation-lesson", tmp_path)
     assert "| B1 | no adaptation below AdaptSegNet" in counts
 
@@ -281,12 +284,14 @@ def test_suites_of_adaptation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [s.method for s in brain].count("cyclegan_seg") == [s.method for s in brain].count("source_only") == 2
     assert {"adaptsegnet", "cycada", "sifa", "pnp_adanet", "bigl", "target_only"} <= {s.method for s in brain}
     assert [s.method for s in specs if s.task == "subregions_all"] == ["unet_joint"]
-    hearts = {(s.task, s.fold) for s in specs if s.dataset == "whole_heart"}
-    assert hearts == {(t, f) for t in ("mr_to_ct", "ct_to_mr") for f in (0, 1)}
-    assert len(specs) == len(set(specs)) == 11 + 4 * 11
+    hearts = suites.suite("adaptation-heart-lesson")
+    assert {(s.task, s.fold) for s in hearts} == {(t, f) for t in ("mr_to_ct", "ct_to_mr") for f in (0, 1)}
+    assert len(specs) == len(set(specs)) == 11 and len(hearts) == len(set(hearts)) == 4 * 11
     assert len(suites.suite("adaptation-study")) == 3 * len(specs)
     assert len(suites.suite("adaptation-ablations-lesson")) == 2 + 2 + 7 + 3
-    through = suites.suite("adaptation-translators-long")
-    assert len(through) == 3 + 6 + 3 and {s.profile for s in through} == {"long"}
+    bar = suites.suite("adaptation-bar-long")
+    assert [s.method for s in bar] == ["source_only", "bigl", "target_only"] and {s.profile for s in bar} == {"long"}
+    through = suites.suite("adaptation-translators-lesson")
+    assert len(through) == 3 + 6 + 3
     assert {s.task_name for s in through} == {"subregions", "subregions_black"}
     assert {s.method for s in suites.suite("adaptation-real-lesson")} >= {"source_only", "bigl", "sifa", "target_only"}

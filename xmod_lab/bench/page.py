@@ -129,7 +129,7 @@ def _taken(name: str, folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
     import pandas as pd
 
     other = f"sasan-{name.rpartition('-')[2]}"
-    if grid_of(name) != "adaptation" or not (folder / f"{other}-patients.csv").is_file():
+    if grid_of(name) != "adaptation-heart" or not (folder / f"{other}-patients.csv").is_file():
         return pd.DataFrame(), {}
     found = recorded(other, folder)
     return from_sasan(found.rows, found.sick)

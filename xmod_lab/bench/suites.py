@@ -216,7 +216,7 @@ def suites() -> dict[str, Callable[[], list[RunSpec]]]:
     for name, grid in grids.items():
         found[f"{name}-lesson"] = lambda grid=grid: grid("lesson", SEEDS[:1])  # type: ignore[misc]
         found[f"{name}-study"] = lambda grid=grid: grid("study", SEEDS)  # type: ignore[misc]
-    found["adaptation-translators-long"] = lambda: GRIDS["adaptation-translators"]("long", SEEDS[:1])
+    found["adaptation-bar-long"] = lambda: GRIDS["adaptation-bar"]("long", SEEDS[:1])
     return found
 
 

@@ -33,11 +33,15 @@ def unsupervised(key: str, task: str, profile: str, fold: int, seeds: Sequence[i
 
 
 def adaptation(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
-    """BiGL's Tables 1, 2, 6 and 7: the brain from T1 to T2 with the bound of all sequences, the heart in both
-    directions, two folds for six patients a modality. SASAN and U-GAT-IT join the heart's table from SASAN's suite."""
-    brain = unsupervised(*GLIOMA, profile, 0, seeds)
-    brain += [RunSpec("unet_joint", *STACKED_TASK, profile, seed=s) for s in seeds]
-    return brain + [
+    """BiGL's Tables 1 and 2: the brain from T1 to T2, with the bound of all sequences."""
+    stacked = [RunSpec("unet_joint", *STACKED_TASK, profile, seed=s) for s in seeds]
+    return unsupervised(*GLIOMA, profile, 0, seeds) + stacked
+
+
+def adaptation_heart(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """BiGL's Tables 6 and 7: the heart in both directions, two folds for six patients a modality. SASAN and U-GAT-IT
+    join the table from SASAN's suite."""
+    return [
         spec
         for fold in FOLDS[:2]
         for task in ("mr_to_ct", "ct_to_mr")
@@ -64,6 +68,11 @@ def adaptation_real(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     return [RunSpec(m, "lgg", "t1gd_to_flair", profile, seed=s) for s in seeds for m in methods]
 
 
+def adaptation_bar(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """BiGL between its bounds in as many steps as a profile has, from T1 to T2: the lab's own bar."""
+    return [RunSpec(m, *GLIOMA, profile, seed=s) for s in seeds for m in ("source_only", "bigl", "target_only")]
+
+
 def adaptation_translators(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     """What brings the tumour through: BiGL with each setting of its translators taken back, all of them, a shape term,
     and on a black background; both bounds there."""
@@ -77,6 +86,8 @@ def adaptation_translators(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
 
 GRIDS = {
     "adaptation": adaptation,
+    "adaptation-heart": adaptation_heart,
+    "adaptation-bar": adaptation_bar,
     "adaptation-ablations": adaptation_ablations,
     "adaptation-translators": adaptation_translators,
     "adaptation-real": adaptation_real,
