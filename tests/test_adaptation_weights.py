@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
+
 import pytest
 
 from tests.joint import built
 from xmod_lab.bench.adaptation import segmenting, weights_of
-from xmod_lab.methods.cyclegan import ADAPTING, OWN
+from xmod_lab.methods.cyclegan import ADAPTING, OWN, CycleGANConfig
 from xmod_lab.models.blocks import count_parameters
 from xmod_lab.runs import Run, RunSpec
 
@@ -34,6 +36,7 @@ def test_how_many_weights_segment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_translators_that_adapt_are_set_alike() -> None:
     """As their tables say, or they would compare translators."""
     read = built("cyclegan_seg").read["cyclegan_adapting"].config
-    for config in (built("bigl").config, built("cycada").config, read):
-        assert {name: getattr(config, name) for name in ADAPTING} == ADAPTING
+    for config in (built("bigl").translators["cyclegan"].config, built("cycada").translator.config):
+        assert {f.name: getattr(config, f.name) for f in fields(CycleGANConfig)} == asdict(read)
+    assert {name: getattr(read, name) for name in ADAPTING} == ADAPTING
     assert OWN.keys() == ADAPTING.keys() and all(OWN[name] != value for name, value in ADAPTING.items())

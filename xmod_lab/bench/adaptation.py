@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.patients import NAMES, paper_table, system, tested_on, with_mean
 from xmod_lab.bench.published import MEAN
-from xmod_lab.bench.published_adaptation import AT_TRAINING, STACKED, STRONG, bigl_row
+from xmod_lab.bench.published_adaptation import (
+    ALONE,
+    AT_TEST,
+    AT_TRAINING,
+    STACKED,
+    STRONG,
+    UNADAPTED,
+    bigl_row,
+)
 from xmod_lab.bench.suites_adaptation import BESIDE
 from xmod_lab.bench.translators import Shown
 from xmod_lab.data.manifest import dataset
@@ -30,6 +38,36 @@ FROM_SASAN = {"sasan_mr_to_ct": "mr_to_ct", "sasan_ct_to_mr": "ct_to_mr"}
 THICK = ", three slices deep"
 WEIGHTS = "thousand weights: at the test, in all"
 """the column that says how large a system is"""
+
+ABOUT = (
+    "Tables and claims are of the structures that a task reports, of the brain phantom WT, TC and ET, and their mean. "
+    "HD95 is the larger one of both directions; where BiGL has ASD stands ASSD. Published numbers are of BraTS 2019 "
+    "and MM-WHS, of other patients and larger networks: their differences give a claim's direction, and no more. The "
+    f"lower bounds ({', '.join(f'`{name}`' for name in UNADAPTED)}) count as trained if they are so in the modality "
+    "that has labels: that they fail in the other one is what claims say of them."
+)
+"""said on the page of a suite of systems that adapt"""
+SIZES = (
+    "Systems differ in size and in how their steps are spent, not in adaptation alone. Weights at the test are those "
+    "that a slice of the target goes through, weights in all those of every network, critics and translators "
+    "included. Attention needs positions: with slices of 64 pixels BiGL's U-Net is halved twice where that of "
+    f"`source_only` is halved four times (`{ALONE}`, among the ablations, is a lower bound of the "
+    "smaller network). All have the same number of steps, but BiGL and CyCADA divide them among their stages"
+)
+"""and of their sizes and steps"""
+OTHERS = (
+    f", while the translator and the U-Net of `{AT_TRAINING}` have all steps each. Its CycleGAN has the weights of "
+    "BiGL's and CyCADA's; published rows of the name, and SIFA's cycle, have CycleGAN's own"
+)
+"""where it is in the table"""
+SETTLED = (
+    "The weights of BiGL's, CyCADA's and `cyclegan_seg`'s translators, and the background's grey, were settled in "
+    "trials on fold 0 of the brain phantom from T1 to T2: against the true T2 of test patients and by BiGL's Dice "
+    "there. So were the share of BiGL's steps that its translators have and the steps of the profile `long`, after a "
+    "run of 2000 steps, half of them the translators', had missed the bar with a mean Dice of 0.21. That fold favours "
+    "these three, and BiGL most."
+)
+"""and of what was looked at when their settings were chosen"""
 
 
 def place_of(spec: RunSpec) -> str:
@@ -98,6 +136,26 @@ def sized(table: pd.DataFrame, place: str, weights: Mapping[str, tuple[int, int]
     found = table.copy()
     found.insert(1, WEIGHTS, ["" if n is None else f"{n[0] / 1e3:.0f}, {n[1] / 1e3:.0f}" for n in sizes])
     return found
+
+
+def about(rows: pd.DataFrame, facts: Mapping[str, Any], taken: pd.DataFrame, other: str) -> str:
+    """What the tables of a suite of systems that adapt are of; `other` is the suite that `taken` is of."""
+    parts = [ABOUT, SETTLED]
+    for place, unseen in facts.get("unseen", {}).items():
+        parts.append(f"No plain U-Net with labels finds {', '.join(unseen)} of `{place}` at this size: that a system "
+                     "misses it is no failure of training, and costs it what it costs.")  # fmt: skip
+    if (rows["system"] == STACKED).any():
+        parts.append(f"`{STACKED}` has as many training patients as `target_only`, not the same ones, and is tested "
+                     "on the same.")  # fmt: skip
+    if len(taken):
+        parts.append(f"Rows \"{THICK.removeprefix(', ')}\" are those of [{other}.md]({other}.md): the same patients, "
+                     "folds and steps, but slices with their two neighbours, as SASAN has them, and CycleGAN with its "
+                     "own settings. They are shown; no claim here rests on them.")  # fmt: skip
+    if facts.get("read"):
+        parts.append(f"Time includes {facts['read']} CycleGANs that runs read; what is wrong with one is wrong with "
+                     "its readers.")  # fmt: skip
+    others = OTHERS if rows["system"].isin((AT_TRAINING, AT_TEST)).any() else ""
+    return f"{' '.join(parts)}\n\n{SIZES}{others}."
 
 
 def distance_of(key: str) -> str:

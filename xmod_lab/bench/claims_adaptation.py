@@ -40,7 +40,7 @@ BETTER = [("adaptsegnet", "source_only"), ("cycada", "adaptsegnet"), ("sifa", "c
 PARTS = [(FEATURE, OUTPUT), ("bigl", FEATURE)]
 HEARTS_TO = (("CT", "mr_to_ct"), ("MR", "ct_to_mr"))
 CHEAP = (STRONG, AT_TRAINING)
-"""what anyone would try first: strong augmentation, and a U-Net of translated slices"""
+"""what costs least: strong augmentation, and a U-Net of translated slices"""
 BAR = _bigl("B0", [("bigl", "source_only")], least=25.0)
 ADAPTATION = [
     *BAR,
@@ -78,8 +78,8 @@ SAYS = {
     "B5": "BiGL with attention above BiGL without, its block's convolutions kept; and above a plain U-Net without the "
     "block, with and without attention critics",
     "B6": "BiGL above SIFA on the heart in Dice, below in surface distance",
-    "B7": "BiGL above strong augmentation, a U-Net of translated slices, and its own network on the source alone (this "
-    "lab's own question)",
+    "B7": "BiGL above strong augmentation, above a U-Net of translated slices, or above its own network on the source "
+    "alone (this lab's own questions)",
     "B8": "BiGL above itself with one setting of its translators as CycleGAN has it, or with a shape term (this "
     "lab's own question)",
     "A1": "AdaptSegNet at two levels above one, and above itself with weight 0; least squares above cross-entropy",

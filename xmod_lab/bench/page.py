@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from xmod_lab.bench.adaptation import THICK, adaptation_tables, beside, from_sasan, place_of, sized
+from xmod_lab.bench.adaptation import about, adaptation_tables, beside, from_sasan, place_of, sized
 from xmod_lab.bench.adapted import adapted_tables
 from xmod_lab.bench.claims import CLAIMS, SAYS
 from xmod_lab.bench.patients import EXTRACTOR, paper_table
-from xmod_lab.bench.published_adaptation import ALONE, AT_TRAINING, STACKED, UNADAPTED
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.translators import Shown, recorded_tables
 from xmod_lab.bench.verdicts import gate_verdicts, untrained, verdicts
@@ -35,32 +34,12 @@ TRANSLATORS = (
     "halves of the same patients' slices: other patients add to it."
 )
 """said on the page of a suite of translators"""
-ADAPTATION = (
-    "Tables and claims are of the structures that a task reports, of the brain phantom WT, TC and ET, and their mean. "
-    "HD95 is the larger one of both directions; where BiGL has ASD stands ASSD. Published numbers are of BraTS 2019 "
-    "and MM-WHS, of other patients and larger networks: their differences give a claim's direction, and no more. The "
-    f"lower bounds ({', '.join(f'`{name}`' for name in UNADAPTED)}) count as trained if they are so in the modality "
-    "that has labels: that they fail in the other one is what claims say of them."
-)
-"""said on the page of a suite of systems that adapt"""
-SIZES = (
-    "Systems differ in size and in how their steps are spent, not in adaptation alone. Weights at the test are those "
-    "that a slice of the target goes through, weights in all those of every network, critics and translators "
-    "included. Attention needs positions: with slices of 64 pixels BiGL's U-Net is halved twice where that of "
-    f"`source_only` is halved four times (`{ALONE}`, among the ablations, is a lower bound of the "
-    "smaller network). All have the same number of steps, but BiGL and CyCADA divide them among their stages, while "
-    f"the translator and the U-Net of `{AT_TRAINING}` have all steps each."
-)
-"""and of their sizes and steps"""
 SETTLED = {
     "translation": "Learning rates, the weight of the way back and how generators grow were settled in trials on fold "
     "0 of the abdomen phantom: pictures and errors of one test patient a modality were looked at, no S-score and no "
     "distance of runs of this size.",
     "sasan": "SASAN's learning rate, the width of its critics and the weight of its adversarial term were settled in "
     "trials on fold 0 of the heart from MR to CT by the S-score of its test patients: that fold favours it there.",
-    "adaptation": "The weights of BiGL's and CyCADA's translators, and the background's grey, were settled in trials "
-    "on fold 0 of the brain phantom from T1 to T2: against the true T2 of test patients and by BiGL's Dice there. That "
-    "fold favours both.",
 }
 """by the first word of a grid: what was looked at when settings of its translators were chosen"""
 
@@ -112,7 +91,7 @@ def page(name: str, folder: Path) -> str:
     adapts = grid_of(name).startswith("adaptation")
     taken, more = _taken(name, folder)
     parts = [f"# {name}", _preamble(name, rows, facts, real)]
-    parts += [_of_adaptation(rows, facts, taken, name)] if adapts else []
+    parts += [about(rows, facts, taken, f"sasan-{name.rpartition('-')[2]}")] if adapts else []
     for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
         parts.append(f"## {key} / {task}")
         for shown in adaptation_tables(part, taken) if adapts else _tables_of(part, distances):
@@ -133,26 +112,6 @@ def _taken(name: str, folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
         return pd.DataFrame(), {}
     found = recorded(other, folder)
     return from_sasan(found.rows, found.sick)
-
-
-def _of_adaptation(rows: pd.DataFrame, facts: dict[str, Any], taken: pd.DataFrame, name: str) -> str:
-    """What the tables of a suite of systems that adapt are of."""
-    parts = [ADAPTATION, SETTLED["adaptation"]]
-    for place, unseen in facts.get("unseen", {}).items():
-        parts.append(f"No plain U-Net with labels finds {', '.join(unseen)} of `{place}` at this size: that a system "
-                     "misses it is no failure of training, and costs it what it costs.")  # fmt: skip
-    if (rows["system"] == STACKED).any():
-        parts.append(f"`{STACKED}` has as many training patients as `target_only`, not the same ones, and is tested "
-                     "on the same.")  # fmt: skip
-    if len(taken):
-        other = f"sasan-{name.rpartition('-')[2]}"
-        parts.append(f"Rows \"{THICK.removeprefix(', ')}\" are those of [{other}.md]({other}.md): the same patients, "
-                     "folds and steps, but slices with their two neighbours, as SASAN has them. They are shown; no "
-                     "claim here rests on them.")  # fmt: skip
-    if facts.get("read"):
-        parts.append(f"Time includes {facts['read']} CycleGANs that runs read; what is wrong with one is wrong with "
-                     "its readers.")  # fmt: skip
-    return f"{' '.join(parts)}\n\n{SIZES}"
 
 
 def verdict_counts(name: str, folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xmod_lab.bench.suites_adaptation import GRIDS
+from xmod_lab.bench.suites_adaptation import GRIDS, adaptation_bar
 from xmod_lab.bench.variants import FOLDS, SEEDS, variants
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.scored import scorer_of
@@ -193,7 +193,8 @@ def paired(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
 
 
 def suites() -> dict[str, Callable[[], list[RunSpec]]]:
-    """Every suite by name. The lesson runs one seed of each grid (the baselines three), study three."""
+    """Every suite by name. The lesson runs one seed of each grid (the baselines three), study three, long one
+    of a single question."""
     grids = {
         "csa": csa,
         "csa-ablations": csa_ablations,
@@ -216,7 +217,7 @@ def suites() -> dict[str, Callable[[], list[RunSpec]]]:
     for name, grid in grids.items():
         found[f"{name}-lesson"] = lambda grid=grid: grid("lesson", SEEDS[:1])  # type: ignore[misc]
         found[f"{name}-study"] = lambda grid=grid: grid("study", SEEDS)  # type: ignore[misc]
-    found["adaptation-bar-long"] = lambda: GRIDS["adaptation-bar"]("long", SEEDS[:1])
+    found["adaptation-bar-long"] = lambda: adaptation_bar("long", SEEDS[:1])
     return found
 
 

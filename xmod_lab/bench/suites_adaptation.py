@@ -87,7 +87,6 @@ def adaptation_translators(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
 GRIDS = {
     "adaptation": adaptation,
     "adaptation-heart": adaptation_heart,
-    "adaptation-bar": adaptation_bar,
     "adaptation-ablations": adaptation_ablations,
     "adaptation-translators": adaptation_translators,
     "adaptation-real": adaptation_real,

@@ -93,7 +93,7 @@ METHODS: dict[str, Entry] = {
     ),
     "cyclegan": Entry(CycleGAN, {}, "two translators, each the other's way back", "Zhu et al., ICCV 2017", HEART),
     "cyclegan_adapting": Entry(
-        CycleGAN, ADAPTING, "CycleGAN as systems that adapt set it: a light way back", "Zhu et al., ICCV 2017", ADAPTED
+        CycleGAN, ADAPTING, "CycleGAN as BiGL and CyCADA set it: a light way back", "Zhu et al., ICCV 2017", ADAPTED
     ),
     "ugatit": Entry(UGATIT, {}, "CycleGAN that attends by class activation", "Kim et al., ICLR 2020", HEART),
     "sifa": Entry(

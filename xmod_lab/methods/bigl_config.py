@@ -16,8 +16,8 @@ class BiGLConfig:
     synth         "cyclegan": unpaired, so that adaptation needs no target image of a labelled patient. "paired":
                   equation 1 compares G(x_s) with x_t pixel by pixel, and its reference is a paired synthesis: Pix2Pix
                   each way, for tasks of registered pairs. The two are different problems
-    translation_share   of the steps; the paper trains the translators first and does not say how long. One network
-                  for both looks learns more slowly than one for translations alone, and so has more of the steps
+    translation_share   of the steps; the paper trains the translators first and does not say how long. In trials one
+                  network for both looks learned more slowly than one for translations alone: it has more of the steps
     translator_rate, blocks, critic_layers, pool, identity_weight, reconstruction_weight, pair_weight   of CycleGAN and
                   Pix2Pix. CycleGAN's own (3, 50, 5, 10) keep the greys of T1 in what shall be T2: tumours stay dark. In
                   trials of 200 to 400 steps dark turned bright with these, and not with 10 for the way back, nor with

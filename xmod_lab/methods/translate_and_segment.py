@@ -24,7 +24,7 @@ DIRECTIONS = ("source_to_target", "target_to_source")
 @dataclass(frozen=True)
 class TranslateAndSegmentConfig(UNetConfig):
     """translator: a method of METHODS that translates; its finished run of the same data and seed is read. The default
-    is CycleGAN set as BiGL's and CyCADA's are, so that a table of the three compares what they do with translations.
+    is CycleGAN set as BiGL's and CyCADA's are: the three differ in its steps, and in what they do with translations.
 
     direction     "source_to_target": the U-Net learns from translations of the labelled slices and is tested on the
                   target as it is. "target_to_source": it learns from the labelled slices as they are, and in a test

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from xmod_lab.errors import LabError
+
 
 class ImagePool:
     """Keeps `size` images. `draw` takes those of a step and returns as many: until it is full, the same ones; then each
@@ -45,7 +47,9 @@ def state_of(pools: Mapping[str, ImagePool]) -> dict[str, Tensor]:
 
 
 def restore(pools: Mapping[str, ImagePool], state: Mapping[str, Tensor]) -> None:
-    """Give pools back what `state_of` took of them."""
+    """Give pools back what `state_of` took of them. Raises LabError if it is not in `state`."""
     for name, pool in pools.items():
         if pool.size:
+            if f"pool/{name}" not in state:
+                raise LabError(f"the checkpoint has no pool of {name}: an older version wrote it", mend="train anew")
             pool.images = state[f"pool/{name}"]
