@@ -8,7 +8,8 @@ import pytest
 
 from tests.joint import built
 from xmod_lab.bench.adaptation import segmenting, weights_of
-from xmod_lab.methods.cyclegan import ADAPTING, OWN, CycleGANConfig
+from xmod_lab.methods.bigl_config import ADAPTING
+from xmod_lab.methods.cyclegan import OWN, CycleGANConfig
 from xmod_lab.models.blocks import count_parameters
 from xmod_lab.runs import Run, RunSpec
 

@@ -128,6 +128,11 @@ def test_without_a_pool_there_is_nothing_to_keep() -> None:
     assert method.extra_state() == {}
 
 
+def test_a_pool_that_the_checkpoint_lacks_is_said() -> None:
+    with pytest.raises(LabError, match="no pool of .*train anew"):
+        built("mrgan", pool=2).load_extra_state({"pair/A/B": torch.zeros(0)})
+
+
 @pytest.mark.parametrize("name", ["mrgan", "dc2anet"])
 def test_maps_by_hand(name: str) -> None:
     method, batch = built(name).eval(), a_batch(paired=True)

@@ -8,10 +8,11 @@ from xmod_lab.errors import LabError
 from xmod_lab.methods.adaptsegnet import AdaptSegNet
 from xmod_lab.methods.base import Method
 from xmod_lab.methods.bigl import BiGL
+from xmod_lab.methods.bigl_config import ADAPTING
 from xmod_lab.methods.csa import CSA
 from xmod_lab.methods.csgan import CSGAN
 from xmod_lab.methods.cycada import CyCADA
-from xmod_lab.methods.cyclegan import ADAPTING, CycleGAN
+from xmod_lab.methods.cyclegan import CycleGAN
 from xmod_lab.methods.dc2anet import DC2Anet
 from xmod_lab.methods.detached import Detached
 from xmod_lab.methods.enriched import Enriched

@@ -78,6 +78,9 @@ class BiGLConfig:
     augment: str = "standard"
 
 
+ADAPTING: dict[str, object] = {name: getattr(BiGLConfig, name) for name in OWN}
+"""of the CycleGAN that `cyclegan_seg` reads, as of CyCADA's: the three translators differ in their steps alone. SIFA
+has its own cycle"""
 PRESETS: dict[str, dict[str, object]] = {
     "printed": OWN | {"optimiser": "sgd", "rate": 5e-3, "critic_rate": 5e-5, "wide_critics": True, "literal": True,
                 "attention_form": "paper", "channel_mode": "paper", "map_scale": "raw"},

@@ -70,11 +70,6 @@ class CycleGANConfig:
 
 OWN: dict[str, object] = {"critic_layers": 3, "pool": 50, "identity_weight": 5.0, "reconstruction_weight": 10.0}
 """the defaults above, for presets of what has others"""
-ADAPTING: dict[str, object] = {
-    "critic_layers": 4, "pool": 0, "identity_weight": 0.0, "reconstruction_weight": 2.0
-}  # fmt: skip
-"""of BiGL's and CyCADA's first stages, and of the CycleGAN that `cyclegan_seg` reads, which then differ in steps alone:
-with the defaults what is dark in the source stayed dark in trials. SIFA has its own cycle"""
 OFFICIAL: dict[str, object] = OWN | {"blocks": 9, "transposed": True, "rate": 2e-4, "critic_rate": 2e-4}
 
 
