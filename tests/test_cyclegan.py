@@ -174,8 +174,8 @@ def test_the_pools_survive(tmp_path: Path, steps: int) -> None:
     method, again = built("cyclegan", pool=3), built("cyclegan", pool=3)
     for _ in range(steps):
         one_step(method, batch=a_batch())
-    _save_extra(tmp_path / "state.safetensors", method.extra_state(), 1)
-    again.load_extra_state(_extra(tmp_path / "state.safetensors", 1))
+    _save_extra(tmp_path, method.extra_state(), 1)
+    again.load_extra_state(_extra(tmp_path, 1))
     for m in "AB":
         assert torch.equal(again.pools[m].images, method.pools[m].images) and len(method.pools[m].images) == 2 * steps
     one_step(again, batch=a_batch(seed=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.tiny import make_tiny
-from xmod_lab import checkpoint
+from xmod_lab import checkpoint, train
 from xmod_lab.data.prepare import Prepared, prepare
 from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult
@@ -148,10 +149,60 @@ def test_resuming_inside_and_between_stages_is_exact(prepared: Prepared, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", stop)
     run(tmp_path / "cut", None)
-    for name in ("checkpoint.safetensors", "process0.safetensors"):
-        whole, cut = load_file(tmp_path / "whole" / name), load_file(tmp_path / "cut" / name)
-        assert whole.keys() == cut.keys() and all(torch.equal(whole[k], cut[k]) for k in whole)
-    assert list(read_log(tmp_path / "whole")) == list(read_log(tmp_path / "cut"))
+    same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def same_end(whole: Path, cut: Path) -> None:
+    assert [p.name for p in cut.glob("process*")] == ["process0-8.safetensors"], "earlier states are gone"
+    for name in ("checkpoint.safetensors", "process0-8.safetensors"):
+        one, other = load_file(whole / name), load_file(cut / name)
+        assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+    assert list(read_log(whole)) == list(read_log(cut))
+
+
+@pytest.mark.parametrize("when", ["before its own state", "before the weights", "after the weights"])
+@pytest.mark.parametrize("step", [4, 6])
+def test_killed_while_a_checkpoint_is_written_the_end_is_the_same(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, when: str
+) -> None:
+    """Twice at the same one: the second kill must not find the state of the weights before it overwritten."""
+
+    def run(folder: Path) -> None:
+        torch.manual_seed(1)
+        method = TwoStages(UNetConfig(), problem_of(prepared))
+        fit(method, "unet_joint", prepared, folder, steps=8, batch=4, seed=0, checkpoint_every=3)
+
+    save, save_extra = checkpoint.save, train._save_extra
+
+    def killed_save(path: Path, method: Method, name: str, optimisers: Any, done: int, **facts: Any) -> None:
+        if done == step and when == "before the weights":
+            raise KeyboardInterrupt
+        save(path, method, name, optimisers, done, **facts)
+        if done == step and when == "after the weights":
+            raise KeyboardInterrupt
+
+    def killed_save_extra(folder: Path, extra: dict[str, torch.Tensor], done: int) -> None:
+        if done == step and when == "before its own state":
+            raise KeyboardInterrupt
+        save_extra(folder, extra, done)
+
+    run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", killed_save)
+        patch.setattr(train, "_save_extra", killed_save_extra)
+        for _ in range(1 if when == "after the weights" else 2):
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / "cut")
+    run(tmp_path / "cut")
+    same_end(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_weights_without_the_state_of_their_step_are_refused(prepared: Prepared, tmp_path: Path) -> None:
+    method = TwoStages(UNetConfig(), problem_of(prepared))
+    fit(method, "unet_joint", prepared, tmp_path, steps=8, batch=4, seed=0)
+    (tmp_path / "process0-8.safetensors").rename(tmp_path / "process0-7.safetensors")
+    with pytest.raises(LabError, match="no state of this process after step 8"):
+        fit(method, "unet_joint", prepared, tmp_path, steps=8, batch=4, seed=0)
 
 
 def test_training_lowers_the_loss_and_writes_the_log(prepared: Prepared, tmp_path: Path) -> None:

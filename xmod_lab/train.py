@@ -149,13 +149,13 @@ def fit(
     device = next(method.parameters()).device
     stages = method.stages()
     optimisers = {n: o for stage in stages for n, o in stage.optimisers.items()}
-    path, mine = folder / "checkpoint.safetensors", folder / f"process{dev.rank()}.safetensors"
+    path = folder / "checkpoint.safetensors"
     first = 0
     if path.is_file():
         first, facts = checkpoint.restore(path, method, name, optimisers)
         precision, spent = facts["precision"], float(facts.get("seconds", 0.0))
-        if mine.is_file():
-            method.load_extra_state(_extra(mine, first))
+        if extra := _extra(folder, first):
+            method.load_extra_state(extra)
     elif dev.world() > 1:
         for value in method.state_dict().values():
             torch.distributed.broadcast(value, 0)
@@ -165,12 +165,15 @@ def fit(
 
     def keep(done: int) -> None:
         if extra := method.extra_state():
-            _save_extra(mine, extra, done)
+            _save_extra(folder, extra, done)
         dev.barrier()  # the weights are written last: a checkpoint stands for the extra states of all processes
         if dev.rank() == 0:
             seconds = round(spent + time.perf_counter() - began, 2)
             checkpoint.save(path, method, name, optimisers, done, precision=precision, seconds=seconds)
         dev.barrier()
+        for step, earlier in _extras(folder).items():
+            if step != done:
+                earlier.unlink(missing_ok=True)
 
     update, log = Update(optimisers), _Log(folder, first)
     ends = stage_ends(stages, steps)
@@ -247,25 +250,27 @@ def _derived(
     return found
 
 
-def _save_extra(path: Path, extra: dict[str, Tensor], done: int) -> None:
-    """Two generations are kept: a kill between this file and the weights must find the one that fits the weights."""
+def _extras(folder: Path) -> dict[int, Path]:
+    """Steps -> files of this process's state: one a step, or a kill before its weights would leave no older one."""
+    found = folder.glob(f"process{dev.rank()}-*.safetensors")
+    return {int(path.stem.rpartition("-")[2]): path for path in found}
+
+
+def _save_extra(folder: Path, extra: dict[str, Tensor], done: int) -> None:
     from safetensors.torch import save_file
 
-    if path.is_file():
-        path.replace(path.with_suffix(".before.safetensors"))
-    with atomic_file(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in extra.items()}, temporary, {"step": str(done)})
+    with atomic_file(folder / f"process{dev.rank()}-{done}.safetensors") as temporary:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in extra.items()}, temporary)
 
 
-def _extra(path: Path, step: int) -> dict[str, Tensor]:
-    from safetensors import safe_open
+def _extra(folder: Path, step: int) -> dict[str, Tensor]:
+    """This process's state after `step`; nothing where it kept none. Raises LabError if there are others alone."""
+    from safetensors.torch import load_file
 
-    for candidate in (path, path.with_suffix(".before.safetensors")):
-        if candidate.is_file():
-            with safe_open(candidate, "pt") as stored:
-                if (stored.metadata() or {}).get("step") == str(step):
-                    return {key: stored.get_tensor(key) for key in stored.keys()}
-    raise LabError(f"no state of this process after step {step}", where=path, mend="delete the run folder")
+    files = _extras(folder)
+    if files and step not in files:
+        raise LabError(f"no state of this process after step {step}", where=folder, mend="delete the run folder")
+    return load_file(files[step]) if files else {}
 
 
 class _Log:
