@@ -64,7 +64,7 @@ def test_derived_slices_are_taken_where_a_batch_has_them() -> None:
         expected = method.network("A")(there["A->B"].image)
         assert torch.equal(method.logits(there, "A"), expected)
         assert not torch.equal(method.logits(batch, "A"), expected)
-    made = translation(batch, "A", "B", Signs(UNetConfig(), PROBLEM).translate)
+    made = translation(Signs(UNetConfig(), PROBLEM).translate, batch, "A", "B")
     assert torch.equal(made, -batch["A"].image)
 
 

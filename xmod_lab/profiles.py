@@ -36,7 +36,7 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile("smoke", 48, 8, 30, 8, 12, 1, "float32", 15, "seconds on a CPU: proves wiring and numbers"),
         Profile("lesson", 64, 16, 700, 12, None, None, "auto", 100, "what a student runs: a minute or a few on a CPU"),
-        Profile("long", 64, 16, 4000, 12, None, None, "auto", 250, "a lesson with time: up to an hour on a CPU"),
+        Profile("long", 64, 16, 2000, 12, None, None, "auto", 250, "a lesson with time: up to an hour on a CPU"),
         Profile("study", 128, 16, 2000, 12, None, None, "auto", 250, "minutes on a GPU: recorded tables and claims"),
         Profile("paper", 128, 64, 74000, 8, None, None, "auto", 1000, "the papers' sizes: a GPU and real data"),
     )

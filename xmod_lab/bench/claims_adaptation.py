@@ -15,9 +15,11 @@ from xmod_lab.bench.published_adaptation import (
     HIGH,
     LOW,
     NO_ATTENTION,
+    ON_TRANSLATIONS,
     ONE_LEVEL,
     OUTPUT,
     PLAIN,
+    RECONSTRUCTED,
     SQUARES,
     STACKED,
     STRONG,
@@ -41,9 +43,12 @@ PARTS = [(FEATURE, OUTPUT), ("bigl", FEATURE)]
 HEARTS_TO = (("CT", "mr_to_ct"), ("MR", "ct_to_mr"))
 CHEAP = (STRONG, AT_TRAINING)
 """what costs least: strong augmentation, and a U-Net of translated slices"""
-BAR = _bigl("B0", [("bigl", "source_only")], least=25.0)
+BAR = [
+    *_bigl("B0", [("bigl", "source_only"), (RECONSTRUCTED, "source_only")], least=25.0),
+    *_bigl("B9", [(RECONSTRUCTED, "bigl")]),
+]
 ADAPTATION = [
-    *BAR,
+    *BAR[:1],
     *_bigl("B1", [*BETTER, (STACKED, "bigl"), ("target_only", "bigl")]),
     *_bigl("B7", [("bigl", other) for other in CHEAP]),
 ]
@@ -68,7 +73,10 @@ ADAPTATION_REAL = [
     Claim("B1", a, b, "FLAIR", "dice", bigl_difference(a, b, "T2", "dice", "WT"), "lgg", "t1gd_to_flair", False)
     for a, b in [BETTER[0], ("sifa", "adaptsegnet"), BETTER[3], ("target_only", "bigl")]
 ]
-THROUGH = _bigl("B8", [("bigl", other) for other in TRANSLATORS])
+THROUGH = [
+    *_bigl("B8", [("bigl", other) for other in TRANSLATORS]),
+    *_bigl("B9", [(other, "bigl") for other in (RECONSTRUCTED, ON_TRANSLATIONS)]),
+]
 SAYS = {
     "B0": "BiGL at least 25 points of Dice above the same augmentation without adaptation (this lab's own bar)",
     "B1": "no adaptation below AdaptSegNet, CyCADA, SIFA, BiGL, labels of the target, each below the next in Dice",
@@ -82,6 +90,8 @@ SAYS = {
     "alone (this lab's own questions)",
     "B8": "BiGL above itself with one setting of its translators as CycleGAN has it, or with a shape term (this "
     "lab's own question)",
+    "B9": "BiGL above itself where texture cannot tell its looks apart: shown reconstructions, or taught by "
+    "translations alone (this lab's own question)",
     "A1": "AdaptSegNet at two levels above one, and above itself with weight 0; least squares above cross-entropy",
 }
 """by key: what is claimed, in a line"""

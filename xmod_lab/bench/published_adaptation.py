@@ -21,6 +21,10 @@ OUTPUT, FEATURE, LOW, HIGH, PLAIN, NO_ATTENTION, ALONE = (f"bigl ({name})" for n
 TRANSLATOR_ABLATIONS = ("way back 10", "identity", "small critics", "pool", "shape", "CycleGAN's")
 TRANSLATORS = tuple(f"bigl ({name})" for name in TRANSLATOR_ABLATIONS)
 """of what its translators are set to: this lab's own question as well"""
+TEXTURE_ABLATIONS = ("reconstructed", "translations alone")
+RECONSTRUCTED, ON_TRANSLATIONS = (f"bigl ({name})" for name in TEXTURE_ABLATIONS)
+"""of whether the segmenter can tell looks apart by their texture: it cannot, or what it learns from has one; this lab's
+own question too"""
 ONE_LEVEL, SQUARES, CONTROL = (f"adaptsegnet ({name})" for name in ABLATIONS["adaptsegnet"])
 UNADAPTED = ("source_only", STRONG, CONTROL, ALONE)
 """what learns from labelled images alone: that it fails in the other modality is no failure of training"""

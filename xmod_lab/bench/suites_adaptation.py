@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xmod_lab.bench.published_adaptation import ABLATIONS, GLIOMA, TRANSLATOR_ABLATIONS
+from xmod_lab.bench.published_adaptation import ABLATIONS, GLIOMA, TEXTURE_ABLATIONS, TRANSLATOR_ABLATIONS
 from xmod_lab.bench.variants import FOLDS, variants
 from xmod_lab.runs import RunSpec
 
@@ -69,17 +69,23 @@ def adaptation_real(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
 
 
 def adaptation_bar(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
-    """BiGL between its bounds in as many steps as a profile has, from T1 to T2: the lab's own bar."""
-    return [RunSpec(m, *GLIOMA, profile, seed=s) for s in seeds for m in ("source_only", "bigl", "target_only")]
+    """BiGL as published and reconstructed between its bounds, from T1 to T2: the lab's own bar. On a fold that no
+    setting was chosen on (`adaptation.SETTLED`)."""
+    found = []
+    for seed in seeds:
+        place: dict[str, Any] = {"fold": FOLDS[1], "seed": seed}
+        found += [RunSpec(m, *GLIOMA, profile, **place) for m in ("source_only", "target_only", "bigl")]
+        found += variants("bigl", TEXTURE_ABLATIONS[:1], *GLIOMA, profile, **place)
+    return found
 
 
 def adaptation_translators(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     """What brings the tumour through: BiGL with each setting of its translators taken back, all of them, a shape term,
-    and on a black background; both bounds there."""
+    without texture to tell looks apart, and on a black background; both bounds there."""
     found = []
     for seed in seeds:
         found += [RunSpec(m, *GLIOMA, profile, seed=seed) for m in ("source_only", "target_only", "bigl")]
-        found += variants("bigl", TRANSLATOR_ABLATIONS, *GLIOMA, profile, seed=seed)
+        found += variants("bigl", (*TRANSLATOR_ABLATIONS, *TEXTURE_ABLATIONS), *GLIOMA, profile, seed=seed)
         found += [RunSpec(m, *BLACK, profile, seed=seed) for m in ("source_only", "target_only", "bigl")]
     return found
 

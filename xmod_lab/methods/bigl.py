@@ -33,7 +33,7 @@ from xmod_lab.methods.bigl_config import ABLATIONS, PRESETS, VALUES, BiGLConfig
 from xmod_lab.methods.bigl_maps import maps_of
 from xmod_lab.methods.cyclegan import CycleGAN, CycleGANConfig
 from xmod_lab.methods.pix2pix import Pix2Pix, Pix2PixConfig
-from xmod_lab.methods.translated import derivation, translation
+from xmod_lab.methods.translated import along, derivation, translation
 from xmod_lab.models.bigl import DualAttentionUNet, FeatureCritic, RowCritic, Sight, map_critic, shown
 
 LOOKS = {"source": ("s", "t->s"), "target": ("s->t", "t")}
@@ -88,6 +88,10 @@ class BiGL(Method):
         if config.align_attention and not (config.dual_attention and config.attend):
             what = "a block without attention" if config.dual_attention else "a plain U-Net"
             raise LabError(f"{what} has no attention to align", where="BiGL.align_attention", mend="set it false")
+        if not (config.learn_source or config.learn_translated):
+            raise LabError("nothing is learned from labels", where="BiGL.learn_source", mend="set one of the two true")
+        if config.reconstructed and not config.learn_translated:
+            raise LabError("its translators do not train", where="BiGL.reconstructed", mend="set learn_translated true")
         self.translators = nn.ModuleDict(self._translators())
         c, k = config, problem.channels
         self.segmenter = DualAttentionUNet(
@@ -143,7 +147,8 @@ class BiGL(Method):
         falling: dict[str, Callable[[float], float]] = {"segmenter": partial(polynomial, power=c.power)}
         trained = ("segmenter", *(["critics"] if self.kinds else []))
         ways = self.translations if self.adapts else []
-        derive = {name: fn for way in ways for name, fn in derivation(self.translate, *way).items()}
+        paths = [path for s, t in ways for path in ((s, t), *c.reconstructed * ((s, t, s),))]
+        derive = {name: fn for path in paths for name, fn in derivation(self.translate, *path).items()}
         return [first, Stage("segmentation", 1 - c.translation_share, optimisers, falling, trained, derive)]
 
     def training_step(self, batch: Batch, clock: Clock, update: Update) -> StepResult:
@@ -165,12 +170,14 @@ class BiGL(Method):
         c, s, t = self.config, self.source, self.target
         label = batch[s].label
         assert label is not None
-        images = {"s": batch[s].image}
+        images = {"s": self._own(batch, s, t)}
         if self.adapts:
-            images |= {"s->t": translation(batch, s, t, self.translate), "t": batch[t].image,
-                       "t->s": translation(batch, t, s, self.translate)}  # fmt: skip
+            images |= {"s->t": translation(self.translate, batch, s, t), "t": self._own(batch, t, s),
+                       "t->s": translation(self.translate, batch, t, s)}  # fmt: skip
         seen = self.see(images, mapped="position" in self.kinds)
-        terms = {"segmentation": self._supervised(seen["s"].logits, label)}
+        terms: dict[str, Tensor] = {}
+        if c.learn_source:
+            terms["segmentation"] = self._supervised(seen["s"].logits, label)
         if c.learn_translated:
             terms["segmentation/translated"] = self._supervised(seen["s->t"].logits, label)
         if self.adapts:
@@ -198,6 +205,19 @@ class BiGL(Method):
             return StepResult(losses)
         real, made = (torch.cat([images[name] for name in names]) for names in (("s", "t"), ("s->t", "t->s")))
         return StepResult(losses, {"image": real, "translated": made})
+
+    def _own(self, batch: Batch, modality: str, other: str) -> Tensor:
+        """A batch's slices of a modality in their own look."""
+        if self.config.reconstructed:
+            return translation(self.translate, batch, modality, other, modality)
+        return batch[modality].image
+
+    def as_seen(self, image: Tensor, modality: str) -> Tensor:
+        """What the segmenter is shown of an image (b, k, h, w): itself, or its reconstruction (`reconstructed`)."""
+        if not self.config.reconstructed:
+            return image
+        other = self.target if modality == self.source else self.source
+        return along(self.translate, image, modality, other, modality)
 
     def _supervised(self, logits: Tensor, label: Tensor) -> Tensor:
         """Equation 4; as printed its minus stands before the Dice loss as well."""
@@ -243,7 +263,7 @@ class BiGL(Method):
     def segment(self, image: Tensor, modality: str) -> Tensor:
         """(b, k, h, w) of either modality -> logits (b, c, h, w)."""
         index_of(modality, self.problem.modalities)
-        logits: Tensor = self.segmenter(image).logits
+        logits: Tensor = self.segmenter(self.as_seen(image, modality)).logits
         if not self.config.average or modality == self.source:
             return logits
         other = self.segmenter(self.translate(image, self.target, self.source)).logits

@@ -38,8 +38,12 @@ class BiGLConfig:
     attend        False: the attention block keeps its convolutions and loses both attentions, and with them its maps
     align_features, align_attention   the adversarial consistencies; gtl_weight is of each of the three, the output's
                   consistency has output_weight
-    learn_translated   learn the labels from translations of the source too. False with both weights 0: the segmenter
-                  sees the source alone, and nothing is derived
+    learn_source, learn_translated   learn the labels from the source, from its translations. The second False with both
+                  weights 0: the segmenter sees the source alone, and nothing is derived
+    reconstructed   show the segmenter, also at the test, each image as it comes back from both translators, in place of
+                  itself. All four images then have their texture. Else those that look like the source with labels are
+                  real and those that look like the target are made: texture tells the looks apart, and a real target,
+                  of the source's texture, is read by the source's rules
     literal       signs of equations 4, 5, 6 and 8 as printed, for comparison: minimised, the first two raise the
                   wrong thing and the others help the critics
     average       segment target images by the mean of what is seen in them and in their translations; else in them
@@ -72,7 +76,9 @@ class BiGLConfig:
     align_attention: bool = True
     gtl_weight: float = 0.1
     output_weight: float = 0.001
+    learn_source: bool = True
     learn_translated: bool = True
+    reconstructed: bool = False
     literal: bool = False
     average: bool = False
     augment: str = "standard"
@@ -94,6 +100,8 @@ ABLATIONS: dict[str, dict[str, object]] = {
     "raw maps": {"map_scale": "raw"},
     "no attention": {"attend": False, "align_attention": False},
     "source only": {"learn_translated": False, "output_weight": 0.0, "gtl_weight": 0.0, "translation_share": 0.0},
+    "translations alone": {"learn_source": False},
+    "reconstructed": {"reconstructed": True},
     "way back 10": {"reconstruction_weight": OWN["reconstruction_weight"]},
     "identity": {"identity_weight": OWN["identity_weight"]},
     "small critics": {"critic_layers": OWN["critic_layers"]},
@@ -104,7 +112,8 @@ ABLATIONS: dict[str, dict[str, object]] = {
 """Tables 3 and 4: the output's consistency alone, with that of features; Table 5; a plain U-Net, which lacks the
 attention block's convolutions as well; maps of size 1/N before their critics; the block with its convolutions alone,
 which differs from "feature" in attention and nothing else; the lower bound of this network, which learns from the
-labelled slices alone, in all the steps (its translators stay as they began); of the translators each setting as
+labelled slices alone, in all the steps (its translators stay as they began); labels learned from translations alone;
+the segmenter shown what comes back from both translators in place of what is real; of the translators each setting as
 CycleGAN has it, a shape term, all four settings"""
 VALUES: dict[str, tuple[str, ...]] = {
     "synth": ("cyclegan", "paired"),

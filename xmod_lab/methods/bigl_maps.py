@@ -33,7 +33,7 @@ def maps_of(method: BiGL, batch: Batch) -> dict[str, Map]:
         x = batch[m].image
         made = method.translate(x, m, other)
         found[f"residual/{other}/{m}"] = Map("mask", difference(made, x), m, "translators", (0.0, 2.0))
-        seen = method.see({m: x, other: made}, mapped=True)
+        seen = method.see({m: method.as_seen(x, m), other: made}, mapped=True)
         for look, sight in seen.items():
             where, side = f"{'real' if look == m else look}/{m}", "source" if look == method.source else "target"
             found |= class_maps(sight.logits, m, names, "segmenter.decoder.head", where)

@@ -218,14 +218,14 @@ class CyCADA(Method):
         if clock.stage == "teacher":
             logits, name = self.translator.teacher(batch[self.source].image), "teacher"  # type: ignore[misc]
         else:
-            logits, name = self.segmenter(translation(batch, self.source, self.target, self.translate)), "segmenter"
+            logits, name = self.segmenter(translation(self.translate, batch, self.source, self.target)), "segmenter"
         loss = self._segmentation(logits, batch)
         update(loss, name)
         return StepResult({"segmentation": loss.item()})
 
     def _feature_step(self, batch: Batch, update: Update) -> StepResult:
         assert self.feature_critic is not None
-        made, x = translation(batch, self.source, self.target, self.translate), batch[self.target].image
+        made, x = translation(self.translate, batch, self.source, self.target), batch[self.target].image
         logits, seen = self.seen(torch.cat([made, x]))  # instance normalisation: one pass is two
         ours, theirs = self.feature_critic(seen.detach()).split([len(made), len(x)])
         told = cross_entropy_critic(ours, theirs)

@@ -88,7 +88,7 @@ class TranslateAndSegment(UNetBaseline):
         """Of the labelled slices of a training batch, with the derived translations that are in it."""
         if modality == self.home:
             return self.network(modality)(batch[modality].image)
-        return self.network(modality)(translation(batch, modality, self.home, self.translated))
+        return self.network(modality)(translation(self.translated, batch, modality, self.home))
 
     def segment(self, image: Tensor, modality: str) -> Tensor:
         """(b, k, h, w) -> logits (b, c, h, w); slices of the modality that S did not learn from are translated."""

@@ -8,6 +8,7 @@ makes of an image as it was taken, as in a test.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -24,19 +25,26 @@ class Translate(Protocol):
     def __call__(self, image: Tensor, source: str, target: str) -> Tensor: ...
 
 
-def derivation(translate: Translate, source: str, target: str) -> dict[str, Callable[[Tensor], Tensor]]:
-    """`Stage.derive` that translates every training slice of `source`. LabError for stacked modalities: of each
-    derived slice one channel is kept."""
-    if "+" in source:
-        raise LabError(f"{source} is several modalities in one image, only one can be derived", where="derivation")
-    return {f"{source}->{target}": lambda image: translate(image, source, target)}
+def along(translate: Translate, image: Tensor, *path: str) -> Tensor:
+    """An image (b, k, h, w) of the path's first modality as each of the next ones in turn; there and back is a path."""
+    for source, target in pairwise(path):
+        image = translate(image, source, target)
+    return image
+
+
+def derivation(translate: Translate, *path: str) -> dict[str, Callable[[Tensor], Tensor]]:
+    """`Stage.derive` that translates every training slice of the path's first modality. LabError for stacked
+    modalities: of each derived slice one channel is kept."""
+    if "+" in path[0]:
+        raise LabError(f"{path[0]} is several modalities in one image, only one can be derived", where="derivation")
+    return {"->".join(path): lambda image: along(translate, image, *path)}
 
 
 @torch.no_grad()
-def translation(batch: Batch, source: str, target: str, translate: Translate) -> Tensor:
-    """The translated source slices (b, k, h, w) of a batch: the derived ones, made here where it has none."""
-    derived = batch.get(f"{source}->{target}")
-    return translate(batch[source].image, source, target) if derived is None else derived.image
+def translation(translate: Translate, batch: Batch, *path: str) -> Tensor:
+    """The translated slices (b, k, h, w) of a batch: the derived ones, made here where it has none."""
+    derived = batch.get("->".join(path))
+    return along(translate, batch[path[0]].image, *path) if derived is None else derived.image
 
 
 def trained_translator(method: Method, name: str) -> Method:
