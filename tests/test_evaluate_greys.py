@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.tiny import make_tiny
 from xmod_lab.data.prepare import prepare
-from xmod_lab.evaluate.greys import COLUMNS, REST, share_of_change, structure_greys
+from xmod_lab.evaluate.greys import COLUMNS, REST, share_of_change, share_table, structure_greys
 from xmod_lab.methods.base import Method, Problem
 
 
@@ -57,3 +57,14 @@ def test_the_share_by_hand() -> None:
     for made, share in (([0.0, 0.5], 0), ([1.0, 0.0], 1), ([0.5, 0.25], 0.5), ([-1.0, 1.0], -1), ([0.5, 0.5], 0.4)):
         assert share_of_change(rows.assign(made=made)) == pytest.approx(share)
     assert np.isnan(share_of_change(pd.DataFrame({"given": [0.5], "made": [0.1], "truth": [0.5]})))
+
+
+def test_shares_by_system_and_way() -> None:
+    rows = pd.DataFrame({"source": ["A", "A", "B"], "target": ["B", "B", "A"], "structure": ["core", "rim", "core"],
+                         "given": 0.0, "made": [1.0, 0.5, 0.0], "truth": 1.0})  # fmt: skip
+    found = share_table({"one": rows, "two": rows.assign(made=1.0)})
+    assert list(found.columns) == ["A to B", "B to A"] and found.loc["one"].tolist() == [0.75, 0.0]
+    apart = share_table({"one": rows, "two": rows.assign(made=1.0)}, "structure")
+    assert apart.loc[("one", "A to B")].to_dict() == {"core": 1.0, "rim": 0.5}
+    assert np.isnan(apart.loc[("one", "B to A"), "rim"])
+    assert len(share_table({"one": rows[:0]})) == 0

@@ -238,7 +238,10 @@ def test_bench_runs_what_is_missing_and_reports(
     monkeypatch.setattr(bench, "launch", here)
     assert bench.run_suite("two", jobs=2) == 0
     assert launched == [specs[1]], "the finished run is skipped"
-    assert bench.share_of_threads(2)["OMP_NUM_THREADS"] == str(max(1, (os.cpu_count() or 1) // 2))
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    for most, jobs, share in (("", 2, 4), ("3", 2, 3), ("3", 4, 2), ("1", 1, 1), ("auto", 16, 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", most)
+        assert bench.share_of_threads(jobs)["MKL_NUM_THREADS"] == str(share)
     text = tables.report("two", tmp_path / "table.csv")
     assert "not run" not in text and "T1 core" in text
     rows = pd.read_csv(tmp_path / "table.csv")

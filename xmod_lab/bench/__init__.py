@@ -47,9 +47,10 @@ def command_of(spec: RunSpec, device: str) -> list[str]:
 
 
 def share_of_threads(jobs: int) -> dict[str, str]:
-    """Environment that gives a job its share of the cores: two processes with two threads each on two cores are five
-    times slower than with one each."""
-    count = str(max(1, (os.cpu_count() or 1) // jobs))
+    """Environment that gives a job its share of the cores, at most OMP_NUM_THREADS of the caller where that is set: two
+    processes with two threads each on two cores are many times slower than with one each."""
+    share, most = (os.cpu_count() or 1) // jobs, os.environ.get("OMP_NUM_THREADS", "")
+    count = str(max(1, min(share, int(most)) if most.isdecimal() else share))
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,21 @@ def structure_greys(method: Method, prepared: Prepared) -> pd.DataFrame:
                     if mask.any()
                 ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def share_table(greys: Mapping[str, pd.DataFrame], *by: str) -> pd.DataFrame:
+    """`share_of_change` by system and direction (``A to B``), and by columns `by` of tables of `structure_greys`.
+
+    The last of them is across, the others are down; empty where nobody knows the truth.
+    """
+    import pandas as pd
+
+    shares = {
+        (name, f"{source} to {target}", *rest): share_of_change(part)
+        for name, table in greys.items()
+        for (source, target, *rest), part in table.groupby(["source", "target", *by], sort=False)
+    }
+    return pd.Series(shares, dtype=float).unstack() if shares else pd.DataFrame()
 
 
 def share_of_change(rows: pd.DataFrame) -> float:
