@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.joint import JOINT, Kept, Watched, a_batch, built, one_step, weights
+from xmod_lab.checkpoint import load_extra, save_extra
 from xmod_lab.errors import LabError
 from xmod_lab.losses.segmentation import dice_cross_entropy
 from xmod_lab.methods import METHODS
 from xmod_lab.methods.base import build_config, exactly_two
 from xmod_lab.methods.cyclegan import error_by_noise
 from xmod_lab.models.blocks import count_parameters
-from xmod_lab.train import _extra, _save_extra
 
 BOTH = ("cyclegan", "ugatit")
 WAYS = [("A", "B"), ("B", "A")]
@@ -174,8 +174,8 @@ def test_the_pools_survive(tmp_path: Path, steps: int) -> None:
     method, again = built("cyclegan", pool=3), built("cyclegan", pool=3)
     for _ in range(steps):
         one_step(method, batch=a_batch())
-    _save_extra(tmp_path, method.extra_state(), 1)
-    again.load_extra_state(_extra(tmp_path, 1))
+    save_extra(tmp_path, 0, 1, method.extra_state())
+    again.load_extra_state(load_extra(tmp_path, 0, 1))
     for m in "AB":
         assert torch.equal(again.pools[m].images, method.pools[m].images) and len(method.pools[m].images) == 2 * steps
     one_step(again, batch=a_batch(seed=1))

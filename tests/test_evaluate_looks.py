@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.joint import built
 from tests.tiny import make_tiny
-from xmod_lab.data.prepare import prepare
+from xmod_lab.data.prepare import Prepared, prepare
 from xmod_lab.evaluate import runs
-from xmod_lab.evaluate.looks import BLUR, COLUMNS, LOOKS, blurred, grain, look_table
+from xmod_lab.evaluate.looks import COLUMNS, LOOKS, blurred, look_table, looks_of
 from xmod_lab.methods.base import Method, Problem
 from xmod_lab.models.bigl import Sight
 
@@ -21,7 +22,7 @@ PROBLEM = Problem(("A", "B"), ("A", "B"), ("A",), ("B",), ("core", "rim"), 1, 32
 
 
 class Bright(Method):
-    """Takes what lies above 0 for the core; its translations are upside down, darker each time by 0.25."""
+    """Takes what lies above 0 for the core; its translations are turned around, and lose greys on each way."""
 
     def __init__(self) -> None:
         super().__init__(None, PROBLEM)
@@ -31,7 +32,7 @@ class Bright(Method):
 
     def translate(self, image: Tensor, source: str, target: str) -> Tensor:
         assert {source, target} == {"A", "B"}
-        return -image - 0.25
+        return -0.5 * image - 0.25
 
     def see(self, images: dict[str, Tensor], mapped: bool = False) -> dict[str, Sight]:
         self.shown += images.values()
@@ -41,37 +42,52 @@ class Bright(Method):
         return torch.cat([torch.zeros_like(image), 9 * image, torch.full_like(image, -9.0)], 1)
 
 
-def test_each_look_is_shown_and_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
     monkeypatch.setenv("XMOD_HOME", str(tmp_path))
-    prepared = prepare(make_tiny(tmp_path, ("A", "B")), None, 32)
+    return prepare(make_tiny(tmp_path, ("A", "B")), None, 32)
+
+
+def test_each_look_is_shown_and_scored(prepared: Prepared) -> None:
     method: Any = Bright()
     table = look_table(method, prepared)
     structures = prepared.task.reported or prepared.classes
     assert tuple(table) == COLUMNS and set(table["structure"]) == set(structures)
-    assert len(table) == 2 * len(prepared.split.test) * 4 * len(structures)
+    assert len(table) == 2 * len(prepared.split.test) * len(LOOKS) * len(structures)
     case = next(runs.test_volumes(prepared, "A"))
     x = case.slices.image
-    for shown, expected in zip(method.shown, (x, blurred(x), x + 0.25 - 0.25, -x - 0.25), strict=False):
-        assert torch.allclose(shown, expected, atol=1e-6)
+    back, detail = 0.25 * x - 0.125, x - blurred(x)
+    expected = (x, blurred(x), blurred(x) + 0.25 * detail, back + 0.75 * detail, back, -0.5 * x - 0.25)
+    for look, shown, image in zip(LOOKS, method.shown, expected, strict=False):
+        assert torch.allclose(shown, image, atol=1e-5), look
     own = table[(table["patient"] == case.patient) & (table["modality"] == "A") & (table["structure"] == "core")]
     predicted, truth = runs.predict_volume(method, case) == 1, case.truth == 1
     dice = 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
-    scores = own.set_index("look")["dice"]
-    assert list(scores.index) == list(LOOKS)
-    assert scores["real"] == scores["reconstructed"] == pytest.approx(dice) and 0 < dice != scores["translated"]
-    assert own.set_index("look")["grain"]["blurred"] < own.set_index("look")["grain"]["real"]
+    scores = own.set_index("look")
+    assert list(scores.index) == list(LOOKS) and 0 < dice == pytest.approx(scores["dice"]["real"])
+    assert scores["dice"]["real"] != scores["dice"]["reconstructed"]
+    body = case.slices.foreground
+    assert scores["change"]["real"] == 0
+    assert scores["change"]["reconstructed"] == pytest.approx((back - x)[:, 0][body].abs().mean().item(), rel=1e-4)
 
 
-def test_grain_is_what_a_blur_takes_away() -> None:
-    """Of a checkerboard of +-1 all of it, of a plane nothing; the background does not count."""
-    rows, columns = np.mgrid[:32, :32]
-    board = torch.from_numpy(((-1.0) ** (rows + columns)).astype(np.float32))[None, None]
-    body = torch.zeros(1, 32, 32, dtype=torch.bool)
-    body[:, 8:24, 8:24] = True
-    response = float(np.exp(-((BLUR * np.pi) ** 2)))  # the Gaussian's at the highest frequency, along both axes
-    assert grain(board, body) == pytest.approx(1 - response, abs=0.02)
-    assert grain(torch.full((1, 1, 32, 32), 0.3), body) == pytest.approx(0, abs=1e-6)
-    noisy = torch.where(body[:, None], torch.zeros(()), board)
-    body[:, 8:24, 8:24] = False
-    body[:, 14:18, 14:18] = True
-    assert grain(noisy, body) == pytest.approx(0, abs=1e-4)
+def test_detail_and_greys_are_of_one_image_or_the_other(prepared: Prepared) -> None:
+    """Greys and detail of an image are the image: the four looks of real and made ones are two of each."""
+    case = next(runs.test_volumes(prepared, "B"))
+    looks = looks_of(Bright(), case)  # type: ignore[arg-type]
+    assert tuple(looks) == LOOKS
+    assert torch.allclose(looks["made detail"] + looks["made greys"], looks["real"] + looks["reconstructed"], atol=1e-5)
+    for look, greys in (("made detail", "real"), ("made greys", "reconstructed")):
+        near, far = ((blurred(looks[look]) - blurred(looks[o])).abs().mean() for o in ("real", "reconstructed"))
+        assert (near < far) == (greys == "real")
+
+
+def test_the_segmenter_gets_the_look_itself(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also that of a run which is shown reconstructions at the test."""
+    method = built("bigl", reconstructed=True).eval()
+    passes: list[Tensor] = []
+    method.segmenter.register_forward_hook(lambda _m, x, _o: passes.append(x[0]))
+    monkeypatch.setattr(type(method), "as_seen", None)
+    look_table(method, prepared)
+    assert torch.equal(passes[0], next(runs.test_volumes(prepared, "A")).slices.image)
+    assert np.all([len(image) <= 32 for image in passes])

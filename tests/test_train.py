@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.tiny import make_tiny
-from xmod_lab import checkpoint, train
+from xmod_lab import checkpoint
 from xmod_lab.data.prepare import Prepared, prepare
 from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult
@@ -172,7 +172,7 @@ def test_killed_while_a_checkpoint_is_written_the_end_is_the_same(
         method = TwoStages(UNetConfig(), problem_of(prepared))
         fit(method, "unet_joint", prepared, folder, steps=8, batch=4, seed=0, checkpoint_every=3)
 
-    save, save_extra = checkpoint.save, train._save_extra
+    save, save_extra = checkpoint.save, checkpoint.save_extra
 
     def killed_save(path: Path, method: Method, name: str, optimisers: Any, done: int, **facts: Any) -> None:
         if done == step and when == "before the weights":
@@ -181,15 +181,15 @@ def test_killed_while_a_checkpoint_is_written_the_end_is_the_same(
         if done == step and when == "after the weights":
             raise KeyboardInterrupt
 
-    def killed_save_extra(folder: Path, extra: dict[str, torch.Tensor], done: int) -> None:
+    def killed_save_extra(folder: Path, rank: int, done: int, extra: dict[str, torch.Tensor]) -> None:
         if done == step and when == "before its own state":
             raise KeyboardInterrupt
-        save_extra(folder, extra, done)
+        save_extra(folder, rank, done, extra)
 
     run(tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", killed_save)
-        patch.setattr(train, "_save_extra", killed_save_extra)
+        patch.setattr(checkpoint, "save_extra", killed_save_extra)
         for _ in range(1 if when == "after the weights" else 2):
             with pytest.raises(KeyboardInterrupt):
                 run(tmp_path / "cut")
@@ -200,9 +200,29 @@ def test_killed_while_a_checkpoint_is_written_the_end_is_the_same(
 def test_weights_without_the_state_of_their_step_are_refused(prepared: Prepared, tmp_path: Path) -> None:
     method = TwoStages(UNetConfig(), problem_of(prepared))
     fit(method, "unet_joint", prepared, tmp_path, steps=8, batch=4, seed=0)
-    (tmp_path / "process0-8.safetensors").rename(tmp_path / "process0-7.safetensors")
-    with pytest.raises(LabError, match="no state of this process after step 8"):
+    (tmp_path / "process0-8.safetensors").rename(tmp_path / "process0.safetensors")
+    with pytest.raises(LabError, match="no state of process 0 after step 8: an older version"):
         fit(method, "unet_joint", prepared, tmp_path, steps=8, batch=4, seed=0)
+
+
+def test_states_that_fit_no_weights_are_removed(prepared: Prepared, tmp_path: Path) -> None:
+    """Of a run that begins anew all; of one that goes on those of other steps, and of processes that are no more."""
+
+    def left() -> set[str]:
+        return {path.name for path in tmp_path.glob("process*")}
+
+    def write(*names: str) -> None:
+        for name in names:
+            (tmp_path / f"process{name}.safetensors").write_bytes(b"")
+
+    write("0-3", "1-3", "10-3")
+    fit(TwoStages(UNetConfig(), problem_of(prepared)), "unet_joint", prepared, tmp_path, steps=4, batch=4, seed=0)
+    assert left() == {"process0-4.safetensors"}
+    write("0-2", "1-2", "1-4", "2-4", "12-4")
+    checkpoint.drop_extras(tmp_path, 1, 2, 4)
+    assert left() == {f"process{name}.safetensors" for name in ("0-2", "0-4", "1-4", "2-4", "12-4")}
+    checkpoint.drop_extras(tmp_path, 0, 2, 4)
+    assert left() == {f"process{name}.safetensors" for name in ("0-4", "1-4")}
 
 
 def test_training_lowers_the_loss_and_writes_the_log(prepared: Prepared, tmp_path: Path) -> None:

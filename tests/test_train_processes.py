@@ -105,6 +105,22 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "cut" / "report0.json").read_text())["weights"] == reports[0]["weights"]
 
 
+def test_two_processes_get_back_their_own_pools(tmp_path: Path) -> None:
+    """A killed group resumes to the same end where each process keeps images of its own; earlier ones are removed."""
+    make_tiny(tmp_path / "home", **TASK)
+    more = ("--report", "--method", "cyclegan", "--steps", "16")
+    for folder, fails in (("whole", [()]), ("cut", [("--fail-at", "10"), ()])):
+        for fail in fails:
+            group = start(tmp_path / folder, tmp_path / "home", *more, *fail, launcher=torchrun(free_port()))
+            output = group.communicate(timeout=240)[0]
+            assert (group.returncode != 0) == bool(fail), output
+        assert {p.name for p in (tmp_path / folder).glob("process*")} == {f"process{n}-16.safetensors" for n in (0, 1)}
+    ends = [json.loads((tmp_path / folder / "report0.json").read_text())["weights"] for folder in ("whole", "cut")]
+    assert ends[0] == ends[1]
+    one, other = (load_file(tmp_path / "cut" / f"process{n}-16.safetensors")["pool/T1"] for n in (0, 1))
+    assert not torch.equal(one, other)
+
+
 def test_two_processes_agree_on_adversarial_training_and_on_running_statistics(tmp_path: Path) -> None:
     """UAGAN, TarGAN: two optimisers and second derivatives. CSA, SIFA: each normalises its own slices, all end with one
     set of statistics; SIFA's pools are each process's own."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from xmod_lab.errors import LabError
 from xmod_lab.files import atomic_file
@@ -40,6 +40,39 @@ def save(path: Path, method: Method, name: str, optimisers: Optimisers, step: in
         save_file(
             {key: value.cpu().clone() for key, value in tensors.items()}, temporary, {"xmod_lab": json.dumps(header)}
         )
+
+
+def save_extra(folder: Path, rank: int, step: int, extra: Mapping[str, torch.Tensor]) -> None:
+    """Write a process's state beyond weights (`Method.extra_state`) after `step` steps.
+
+    A file a step: a kill between it and the weights must find the one that fits the weights before.
+    """
+    with atomic_file(_extra_path(folder, rank, step)) as temporary:
+        save_file({key: value.detach().cpu().contiguous().clone() for key, value in extra.items()}, temporary)
+
+
+def load_extra(folder: Path, rank: int, step: int) -> dict[str, torch.Tensor]:
+    """What `save_extra` wrote. Raises LabError if it is not there."""
+    path = _extra_path(folder, rank, step)
+    if not path.is_file():
+        raise LabError(
+            f"no state of process {rank} after step {step}: an older version, or fewer processes, wrote the checkpoint",
+            where=folder,
+            mend="train anew: delete the run folder",
+        )
+    return load_file(path)
+
+
+def drop_extras(folder: Path, rank: int = 0, world: int = 0, step: int | None = None) -> None:
+    """Remove a process's states of other steps than `step`; the first process also those of processes >= `world`."""
+    for path in folder.glob("process*-*.safetensors"):
+        whose, when = (int(part) for part in path.stem.removeprefix("process").split("-"))
+        if (whose == rank and when != step) or (rank == 0 and whose >= world):
+            path.unlink(missing_ok=True)
+
+
+def _extra_path(folder: Path, rank: int, step: int) -> Path:
+    return folder / f"process{rank}-{step}.safetensors"
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

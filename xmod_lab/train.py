@@ -21,7 +21,6 @@ from xmod_lab import checkpoint
 from xmod_lab import device as dev
 from xmod_lab.data.batches import BatchSource, Slices
 from xmod_lab.data.prepare import Prepared
-from xmod_lab.errors import LabError
 from xmod_lab.files import atomic_file
 from xmod_lab.losses.segmentation import hard_dice
 from xmod_lab.methods.base import Clock, Method, Stage, StepResult
@@ -142,8 +141,8 @@ def fit(
     """Train `method` (METHODS name `name`) for `steps` steps into `folder`, from its checkpoint if one is there.
 
     `batch` slices are drawn a step and process. After a kill at any moment the next call ends with the same weights,
-    bit for bit, on the same device, precision and thread count. Returns `precision`, that of the checkpoint where there
-    was one, and `seconds` of training, those before a kill (up to its checkpoint) included.
+    bit for bit, on the same device, precision and count of threads and processes. Returns `precision`, that of the
+    checkpoint where there was one, and `seconds` of training, those before a kill (up to its checkpoint) included.
     """
     began, spent = time.perf_counter(), 0.0
     device = next(method.parameters()).device
@@ -154,26 +153,25 @@ def fit(
     if path.is_file():
         first, facts = checkpoint.restore(path, method, name, optimisers)
         precision, spent = facts["precision"], float(facts.get("seconds", 0.0))
-        if extra := _extra(folder, first):
-            method.load_extra_state(extra)
+        if method.extra_state():
+            method.load_extra_state(checkpoint.load_extra(folder, dev.rank(), first))
     elif dev.world() > 1:
         for value in method.state_dict().values():
             torch.distributed.broadcast(value, 0)
     if first == 0 and dev.rank() == 0:  # of an earlier attempt, whose networks are gone
         shutil.rmtree(folder / "derived", ignore_errors=True)
+        checkpoint.drop_extras(folder)
     dev.barrier()
 
     def keep(done: int) -> None:
         if extra := method.extra_state():
-            _save_extra(folder, extra, done)
+            checkpoint.save_extra(folder, dev.rank(), done, extra)
         dev.barrier()  # the weights are written last: a checkpoint stands for the extra states of all processes
         if dev.rank() == 0:
             seconds = round(spent + time.perf_counter() - began, 2)
             checkpoint.save(path, method, name, optimisers, done, precision=precision, seconds=seconds)
         dev.barrier()
-        for step, earlier in _extras(folder).items():
-            if step != done:
-                earlier.unlink(missing_ok=True)
+        checkpoint.drop_extras(folder, dev.rank(), dev.world(), done)
 
     update, log = Update(optimisers), _Log(folder, first)
     ends = stage_ends(stages, steps)
@@ -248,29 +246,6 @@ def _derived(
         dev.barrier()
         found[name] = np.load(path, mmap_mode="r")
     return found
-
-
-def _extras(folder: Path) -> dict[int, Path]:
-    """Steps -> files of this process's state: one a step, or a kill before its weights would leave no older one."""
-    found = folder.glob(f"process{dev.rank()}-*.safetensors")
-    return {int(path.stem.rpartition("-")[2]): path for path in found}
-
-
-def _save_extra(folder: Path, extra: dict[str, Tensor], done: int) -> None:
-    from safetensors.torch import save_file
-
-    with atomic_file(folder / f"process{dev.rank()}-{done}.safetensors") as temporary:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in extra.items()}, temporary)
-
-
-def _extra(folder: Path, step: int) -> dict[str, Tensor]:
-    """This process's state after `step`; nothing where it kept none. Raises LabError if there are others alone."""
-    from safetensors.torch import load_file
-
-    files = _extras(folder)
-    if files and step not in files:
-        raise LabError(f"no state of this process after step {step}", where=folder, mend="delete the run folder")
-    return load_file(files[step]) if files else {}
 
 
 class _Log:

@@ -78,7 +78,8 @@ THROUGH = [
     *_bigl("B9", [(other, "bigl") for other in (RECONSTRUCTED, ON_TRANSLATIONS)]),
 ]
 SAYS = {
-    "B0": "BiGL at least 25 points of Dice above the same augmentation without adaptation (this lab's own bar)",
+    "B0": "BiGL, as published or shown reconstructions, at least 25 points of Dice above the same augmentation without "
+    "adaptation (this lab's own bar)",
     "B1": "no adaptation below AdaptSegNet, CyCADA, SIFA, BiGL, labels of the target, each below the next in Dice",
     "B2": "BiGL's feature critics add to output consistency, its attention critics to both, in Dice",
     "B3": "the same two steps lower HD95, the second not that of ET (that it adds little is not tested)",
@@ -90,8 +91,8 @@ SAYS = {
     "alone (this lab's own questions)",
     "B8": "BiGL above itself with one setting of its translators as CycleGAN has it, or with a shape term (this "
     "lab's own question)",
-    "B9": "BiGL above itself where texture cannot tell its looks apart: shown reconstructions, or taught by "
-    "translations alone (this lab's own question)",
+    "B9": "BiGL shown reconstructions in place of real images, or taught by translations alone, above BiGL as "
+    "published (this lab's own question)",
     "A1": "AdaptSegNet at two levels above one, and above itself with weight 0; least squares above cross-entropy",
 }
 """by key: what is claimed, in a line"""

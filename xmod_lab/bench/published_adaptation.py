@@ -23,8 +23,8 @@ TRANSLATORS = tuple(f"bigl ({name})" for name in TRANSLATOR_ABLATIONS)
 """of what its translators are set to: this lab's own question as well"""
 TEXTURE_ABLATIONS = ("reconstructed", "translations alone")
 RECONSTRUCTED, ON_TRANSLATIONS = (f"bigl ({name})" for name in TEXTURE_ABLATIONS)
-"""of whether the segmenter can tell looks apart by their texture: it cannot, or what it learns from has one; this lab's
-own question too"""
+"""of labelled images that are real in the source's look and made in the target's: made in both, or no label of a real
+one is learned; this lab's own question too"""
 ONE_LEVEL, SQUARES, CONTROL = (f"adaptsegnet ({name})" for name in ABLATIONS["adaptsegnet"])
 UNADAPTED = ("source_only", STRONG, CONTROL, ALONE)
 """what learns from labelled images alone: that it fails in the other modality is no failure of training"""

@@ -81,7 +81,7 @@ def adaptation_bar(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
 
 def adaptation_translators(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     """What brings the tumour through: BiGL with each setting of its translators taken back, all of them, a shape term,
-    without texture to tell looks apart, and on a black background; both bounds there."""
+    shown reconstructions, taught by translations alone, and on a black background; both bounds there."""
     found = []
     for seed in seeds:
         found += [RunSpec(m, *GLIOMA, profile, seed=seed) for m in ("source_only", "target_only", "bigl")]

@@ -1,4 +1,4 @@
-"""What a segmenter of real and of made images reads by: the same test patients in one look after the other."""
+"""What a segmenter of real and of made images goes by: the same test patients in one look after the other."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from xmod_lab.data.prepare import Prepared
 from xmod_lab.evaluate.overlap import overlap_scores
-from xmod_lab.evaluate.runs import Case, structures_of, test_volumes
-from xmod_lab.methods.translated import along
+from xmod_lab.evaluate.runs import Case, labels_of, structures_of, test_volumes
+from xmod_lab.evaluate.translators import BATCH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from xmod_lab.methods.bigl import BiGL
 
 BLUR = 1.0
-"""pixels, standard deviation of a Gaussian: what it takes away is texture"""
-LOOKS = ("real", "blurred", "reconstructed", "translated")
-"""as it was taken; without its texture; there and back by the translators, so with theirs; as the other modality"""
-COLUMNS = ("patient", "modality", "look", "structure", "dice", "grain")
+"""pixels, standard deviation of a Gaussian: what it takes away is called detail, noise and edges alike"""
+LOOKS = ("real", "blurred", "made detail", "made greys", "reconstructed", "translated")
+COLUMNS = ("patient", "modality", "look", "structure", "dice", "change")
 
 
 def blurred(image: Tensor) -> Tensor:
@@ -32,41 +31,60 @@ def blurred(image: Tensor) -> Tensor:
     return torch.from_numpy(gaussian_filter(image.numpy(), (0, 0, BLUR, BLUR), mode="nearest"))
 
 
-def grain(image: Tensor, foreground: Tensor) -> float:
-    """Standard deviation over the body (b, h, w) of what `blurred` takes away from slices (b, 1, h, w)."""
-    return float((image - blurred(image))[:, 0][foreground].std(correction=0))
-
-
 @torch.no_grad()
-def look_table(method: BiGL, prepared: Prepared) -> pd.DataFrame:
-    """Dice of whole volumes of the test patients, shown to BiGL's segmenter in each of LOOKS, and the images' `grain`.
+def looks_of(method: BiGL, case: Case) -> dict[str, Tensor]:
+    """A case's slices (D, k, S, S) in each of LOOKS, on the CPU.
 
-    One row a patient, modality it was taken in, look and structure that the task reports. The segmenter gets the look
-    itself, also that of a run which would be shown reconstructions.
+    real            as they were taken
+    blurred         without their detail
+    made detail     real, with the detail of the reconstruction
+    made greys      the reconstruction, with the detail of the real slices
+    reconstructed   as they come back from both translators
+    translated      as the other modality
+    """
+    here, there = case.modality, dict(method.translations)[case.modality]
+    device, parts = next(method.parameters()).device, []
+    for x in case.slices.image.split(BATCH):
+        made = method.translate(x.to(device), here, there)
+        back = method.translate(made, there, here)
+        parts.append((x, made.float().cpu(), back.float().cpu()))
+    real, made, back = (torch.cat(column) for column in zip(*parts, strict=True))
+    low, made_low = blurred(real), blurred(back)
+    return {
+        "real": real,
+        "blurred": low,
+        "made detail": low + (back - made_low),
+        "made greys": made_low + (real - low),
+        "reconstructed": back,
+        "translated": made,
+    }
+
+
+def look_table(method: BiGL, prepared: Prepared) -> pd.DataFrame:
+    """Dice of whole volumes of the test patients, shown to BiGL's segmenter in each of LOOKS.
+
+    One row a patient, modality it was taken in, look and structure that the task reports; `change` is the mean
+    difference of the look from the real slices in the body, in the recipe's range. The segmenter gets the look itself,
+    also that of a run which would be shown reconstructions.
     """
     import pandas as pd
 
+    reported = prepared.task.reported or prepared.classes
+    structures = {name: values for name, values in structures_of(prepared).items() if name in reported}
     rows: list[dict[str, Any]] = []
-    other = dict(method.translations)
     for modality in prepared.modalities:
         for case in test_volumes(prepared, modality):
-            x, made = case.slices.image, (modality, other[modality])
-            shown = (x, blurred(x), along(method.translate, x, *made, modality), along(method.translate, x, *made))
-            for look, image in zip(LOOKS, shown, strict=True):
+            body = case.slices.foreground[:, None].expand_as(case.slices.image)
+            for look, image in looks_of(method, case).items():
+                labels = labels_of(method, case, lambda part: method.see({"": part})[""].logits, image)
                 whose = {"patient": case.patient, "modality": modality, "look": look}
-                texture = grain(image, case.slices.foreground)
-                for name, dice in _dices(method, prepared, case, image).items():
-                    rows.append(whose | {"structure": name, "dice": dice, "grain": texture})
+                change = float((image - case.slices.image)[body].abs().mean())
+                for name, values in structures.items():
+                    dice = _dice(np.isin(labels, values), np.isin(case.truth, values))
+                    rows.append(whose | {"structure": name, "dice": dice, "change": change})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _dices(method: BiGL, prepared: Prepared, case: Case, image: Tensor) -> dict[str, float]:
-    logits = torch.cat([method.see({"": part})[""].logits for part in image.split(32)])
-    labels = case.geometry.labels(logits.float().softmax(1).numpy())
-    found = {}
-    reported = prepared.task.reported or prepared.classes
-    for name, values in ((name, values) for name, values in structures_of(prepared).items() if name in reported):
-        p, g = np.isin(labels, values), np.isin(case.truth, values)
-        both, predicted, true = (int(np.count_nonzero(mask)) for mask in (p & g, p, g))
-        found[name] = overlap_scores(both, predicted, true, labels.size)["dice"]
-    return found
+def _dice(found: np.ndarray, truth: np.ndarray) -> float:
+    both, predicted, true = (int(np.count_nonzero(mask)) for mask in (found & truth, found, truth))
+    return overlap_scores(both, predicted, true, truth.size)["dice"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,18 +52,27 @@ def test_volumes(prepared: Prepared, modality: str) -> Iterator[Case]:
             yield Case(patient, modality, slices, geometry, volume.spacing, truth)
 
 
-@torch.no_grad()
 def predict_volume(method: Method, case: Case, network: str | None = None, batch: int = 32) -> np.ndarray:
     """Class indices (x, y, z) uint8 on the volume's own grid, every slice predicted exactly once.
 
     network: the modality whose network segments, for methods that have several; default the tested one. Probabilities,
     not labels, are brought back to the grid before the argmax.
     """
+    return labels_of(method, case, lambda image: method.segment(image, network or case.modality), batch=batch)  # type: ignore[operator]
+
+
+@torch.no_grad()
+def labels_of(
+    method: Method,
+    case: Case,
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
+    image: torch.Tensor | None = None,
+    batch: int = 32,
+) -> np.ndarray:
+    """`predict_volume` by another function of slices (b, k, S, S), or of other slices of the case than its own."""
     device = next(method.parameters()).device
-    parts = []
-    for image in case.slices.image.split(batch):
-        logits = method.segment(image.to(device), network or case.modality)  # type: ignore[operator]
-        parts.append(logits.float().softmax(1).cpu().numpy())
+    images = (case.slices.image if image is None else image).split(batch)
+    parts = [logits_of(part.to(device)).float().softmax(1).cpu().numpy() for part in images]
     return case.geometry.labels(np.concatenate(parts))
 
 

@@ -90,8 +90,8 @@ class BiGL(Method):
             raise LabError(f"{what} has no attention to align", where="BiGL.align_attention", mend="set it false")
         if not (config.learn_source or config.learn_translated):
             raise LabError("nothing is learned from labels", where="BiGL.learn_source", mend="set one of the two true")
-        if config.reconstructed and not config.learn_translated:
-            raise LabError("its translators do not train", where="BiGL.reconstructed", mend="set learn_translated true")
+        if config.reconstructed and not config.translation_share:
+            raise LabError("its translators do not train", where="BiGL.reconstructed", mend="give them a share")
         self.translators = nn.ModuleDict(self._translators())
         c, k = config, problem.channels
         self.segmenter = DualAttentionUNet(
@@ -203,8 +203,8 @@ class BiGL(Method):
                 losses[f"gamma/{name}"] = attention.gamma.item()
         if not self.adapts:
             return StepResult(losses)
-        real, made = (torch.cat([images[name] for name in names]) for names in (("s", "t"), ("s->t", "t->s")))
-        return StepResult(losses, {"image": real, "translated": made})
+        made = torch.cat([images["s->t"], images["t->s"]])
+        return StepResult(losses, {"image": torch.cat([batch[m].image for m in (s, t)]), "translated": made})
 
     def _own(self, batch: Batch, modality: str, other: str) -> Tensor:
         """A batch's slices of a modality in their own look."""

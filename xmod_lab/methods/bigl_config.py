@@ -41,9 +41,9 @@ class BiGLConfig:
     learn_source, learn_translated   learn the labels from the source, from its translations. The second False with both
                   weights 0: the segmenter sees the source alone, and nothing is derived
     reconstructed   show the segmenter, also at the test, each image as it comes back from both translators, in place of
-                  itself. All four images then have their texture. Else those that look like the source with labels are
-                  real and those that look like the target are made: texture tells the looks apart, and a real target,
-                  of the source's texture, is read by the source's rules
+                  itself. Otherwise all labelled images that look like the source are real and all that look like the
+                  target are made, while a target at the test is real: in trials it was segmented better once its greys
+                  or its detail were exchanged for made ones (`evaluate.looks`)
     literal       signs of equations 4, 5, 6 and 8 as printed, for comparison: minimised, the first two raise the
                   wrong thing and the others help the critics
     average       segment target images by the mean of what is seen in them and in their translations; else in them

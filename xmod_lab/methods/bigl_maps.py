@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def maps_of(method: BiGL, batch: Batch) -> dict[str, Map]:
-    """Maps of the slices of each <modality> of the batch; <image> is "real", or the modality of their translation.
+    """Maps of the slices of each <modality> of the batch; <image> is "real", or the modality of their translation. With
+    `reconstructed` what is called real is the reconstruction that the segmenter is shown in its place.
 
     ``position/<image>/<modality>``     `pairwise` (b, n, n): row i says where position i of n = uv looks, 0 to 1
     ``saliency/<image>/<modality>``     `mask`: the sums of its columns, enlarged: how much all look there, on average 1

@@ -51,5 +51,5 @@ def restore(pools: Mapping[str, ImagePool], state: Mapping[str, Tensor]) -> None
     for name, pool in pools.items():
         if pool.size:
             if f"pool/{name}" not in state:
-                raise LabError(f"the checkpoint has no pool of {name}: an older version wrote it", mend="train anew")
+                raise LabError(f"the state has no pool of {name}: an older version wrote it", mend="train anew")
             pool.images = state[f"pool/{name}"]
