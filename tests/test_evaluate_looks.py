@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from tests.joint import built
 from tests.tiny import make_tiny
 from xmod_lab.data.prepare import Prepared, prepare
 from xmod_lab.evaluate import runs
-from xmod_lab.evaluate.looks import COLUMNS, LOOKS, blurred, look_table, looks_of
+from xmod_lab.evaluate.looks import COLUMNS, LOOKS, blurred, look_gains, look_table, looks_of, one_curve
 from xmod_lab.methods.base import Method, Problem
 from xmod_lab.models.bigl import Sight
 
@@ -57,16 +58,18 @@ def test_each_look_is_shown_and_scored(prepared: Prepared) -> None:
     case = next(runs.test_volumes(prepared, "A"))
     x = case.slices.image
     back, detail = 0.25 * x - 0.125, x - blurred(x)
-    expected = (x, blurred(x), blurred(x) + 0.25 * detail, back + 0.75 * detail, back, -0.5 * x - 0.25)
+    body = case.slices.foreground
+    curve = one_curve(x, back, body)
+    expected = (x, blurred(x), blurred(x) + 0.25 * detail, back + 0.75 * detail, curve, back, -0.5 * x - 0.25)
     for look, shown, image in zip(LOOKS, method.shown, expected, strict=False):
         assert torch.allclose(shown, image, atol=1e-5), look
+    assert (curve - back)[:, 0][body].abs().mean() < 0.02 < 0.1 < (x - back)[:, 0][body].abs().mean()
     own = table[(table["patient"] == case.patient) & (table["modality"] == "A") & (table["structure"] == "core")]
     predicted, truth = runs.predict_volume(method, case) == 1, case.truth == 1
     dice = 2 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
     scores = own.set_index("look")
     assert list(scores.index) == list(LOOKS) and 0 < dice == pytest.approx(scores["dice"]["real"])
     assert scores["dice"]["real"] != scores["dice"]["reconstructed"]
-    body = case.slices.foreground
     assert scores["change"]["real"] == 0
     assert scores["change"]["reconstructed"] == pytest.approx((back - x)[:, 0][body].abs().mean().item(), rel=1e-4)
 
@@ -91,3 +94,28 @@ def test_the_segmenter_gets_the_look_itself(prepared: Prepared, monkeypatch: pyt
     look_table(method, prepared)
     assert torch.equal(passes[0], next(runs.test_volumes(prepared, "A")).slices.image)
     assert np.all([len(image) <= 32 for image in passes])
+
+
+def test_one_curve_changes_greys_alike_wherever_they_are() -> None:
+    """By hand: half of the body is 0 and becomes 0.3 and 0.5, half is 1 and becomes -1: a place alone is not
+    followed."""
+    image, other, body = torch.zeros(1, 1, 8, 16), torch.zeros(1, 1, 8, 16), torch.ones(1, 8, 16, dtype=torch.bool)
+    image[..., 8:], other[..., 8:] = 1.0, -1.0
+    other[:, :, ::2, :8], other[:, :, 1::2, :8] = 0.3, 0.5
+    body[:, 0] = False
+    changed = one_curve(image, other, body)
+    assert torch.equal(changed[:, :, 0], image[:, :, 0]) and torch.allclose(changed[:, :, 1:, 8:], torch.tensor(-1.0))
+    inside = changed[:, :, 1:, :8]
+    assert inside.std() < 1e-6 and 0.3 < inside.mean() < 0.5
+
+
+def test_gains_are_paired_by_patient() -> None:
+    rows = [("p", "T2", "real", "WT", 0.2), ("q", "T2", "real", "WT", 0.8), ("p", "T2", "blurred", "WT", 0.4),
+            ("q", "T2", "blurred", "WT", 0.9), ("p", "T1", "real", "WT", 0.5)]  # fmt: skip
+    table = pd.DataFrame([(*row, 1.0, 0.5, 0.1) for row in rows], columns=list(COLUMNS))
+    found = look_gains(table.sample(frac=1, random_state=0))
+    blurred_row = found.loc[("T2", "WT", "blurred")]
+    assert blurred_row["dice"] == pytest.approx(0.65) and blurred_row["gain"] == pytest.approx(0.15)
+    assert blurred_row["sd"] == pytest.approx(np.std([0.2, 0.1], ddof=1)) and blurred_row["above"] == 2
+    assert found.loc[("T2", "WT", "real"), ["gain", "above"]].tolist() == [0, 0]
+    assert found.loc[("T1", "WT", "real"), "sensitivity"] == 1.0

@@ -14,6 +14,7 @@ from torch import nn
 
 from tests.tiny import make_tiny
 from xmod_lab import checkpoint
+from xmod_lab import device as dev
 from xmod_lab.data.prepare import Prepared, prepare
 from xmod_lab.errors import LabError
 from xmod_lab.methods.base import Batch, Clock, Method, Problem, Stage, StepResult
@@ -161,7 +162,7 @@ def same_end(whole: Path, cut: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["before its own state", "before the weights", "after the weights"])
-@pytest.mark.parametrize("step", [4, 6])
+@pytest.mark.parametrize("step", [4, 6, 8])
 def test_killed_while_a_checkpoint_is_written_the_end_is_the_same(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, when: str
 ) -> None:
@@ -197,9 +198,18 @@ def test_killed_while_a_checkpoint_is_written_the_end_is_the_same(
     same_end(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_weights_without_the_state_of_their_step_are_refused(prepared: Prepared, tmp_path: Path) -> None:
+def test_weights_without_the_states_of_their_step_are_refused(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     method = TwoStages(UNetConfig(), problem_of(prepared))
     fit(method, "unet_joint", prepared, tmp_path, steps=8, batch=4, seed=0)
+    monkeypatch.setattr(dev, "world", lambda: 2)
+    with pytest.raises(LabError, match="1 processes began this run, 2 cannot go on"):
+        fit(method, "unet_joint", prepared, tmp_path, steps=8, batch=4, seed=0)
+    monkeypatch.undo()
+    (tmp_path / "process0-8.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(LabError, match="a damaged one"):
+        fit(method, "unet_joint", prepared, tmp_path, steps=8, batch=4, seed=0)
     (tmp_path / "process0-8.safetensors").rename(tmp_path / "process0.safetensors")
     with pytest.raises(LabError, match="no state of process 0 after step 8: an older version"):
         fit(method, "unet_joint", prepared, tmp_path, steps=8, batch=4, seed=0)
@@ -215,14 +225,14 @@ def test_states_that_fit_no_weights_are_removed(prepared: Prepared, tmp_path: Pa
         for name in names:
             (tmp_path / f"process{name}.safetensors").write_bytes(b"")
 
-    write("0-3", "1-3", "10-3")
+    write("0-3", "0-0", "1-3", "10-3")
     fit(TwoStages(UNetConfig(), problem_of(prepared)), "unet_joint", prepared, tmp_path, steps=4, batch=4, seed=0)
     assert left() == {"process0-4.safetensors"}
-    write("0-2", "1-2", "1-4", "2-4", "12-4")
+    write("0-2", "1-2", "1-4", "2-4", "12-4", "0-2 (copy)")
     checkpoint.drop_extras(tmp_path, 1, 2, 4)
-    assert left() == {f"process{name}.safetensors" for name in ("0-2", "0-4", "1-4", "2-4", "12-4")}
+    assert left() == {f"process{name}.safetensors" for name in ("0-2", "0-4", "1-4", "2-4", "12-4", "0-2 (copy)")}
     checkpoint.drop_extras(tmp_path, 0, 2, 4)
-    assert left() == {f"process{name}.safetensors" for name in ("0-4", "1-4")}
+    assert left() == {f"process{name}.safetensors" for name in ("0-4", "1-4", "0-2 (copy)")}
 
 
 def test_training_lowers_the_loss_and_writes_the_log(prepared: Prepared, tmp_path: Path) -> None:

@@ -6,15 +6,17 @@ that rebuilding the network and resuming exactly needs. Draws need no state: eac
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from xmod_lab.errors import LabError
 from xmod_lab.files import atomic_file
@@ -56,19 +58,21 @@ def load_extra(folder: Path, rank: int, step: int) -> dict[str, torch.Tensor]:
     path = _extra_path(folder, rank, step)
     if not path.is_file():
         raise LabError(
-            f"no state of process {rank} after step {step}: an older version, or fewer processes, wrote the checkpoint",
+            f"no state of process {rank} after step {step}: an older version, or another count of processes, wrote it",
             where=folder,
             mend="train anew: delete the run folder",
         )
-    return load_file(path)
+    with _damage_named(path), safe_open(path, "pt") as stored:
+        return {key: stored.get_tensor(key) for key in stored.keys()}
 
 
-def drop_extras(folder: Path, rank: int = 0, world: int = 0, step: int | None = None) -> None:
+def drop_extras(folder: Path, rank: int, world: int, step: int) -> None:
     """Remove a process's states of other steps than `step`; the first process also those of processes >= `world`."""
     for path in folder.glob("process*-*.safetensors"):
-        whose, when = (int(part) for part in path.stem.removeprefix("process").split("-"))
-        if (whose == rank and when != step) or (rank == 0 and whose >= world):
-            path.unlink(missing_ok=True)
+        if found := re.fullmatch(r"process(\d+)-(\d+)", path.stem):
+            whose, when = map(int, found.groups())
+            if (whose == rank and when != step) or (rank == 0 and whose >= world):
+                path.unlink(missing_ok=True)
 
 
 def _extra_path(folder: Path, rank: int, step: int) -> Path:
@@ -79,16 +83,19 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Header and tensors of a checkpoint. Raises LabError if the file is missing or not one of ours."""
     if not path.is_file():
         raise LabError("no checkpoint", where=path, mend="train the run first")
+    with _damage_named(path), safe_open(path, "pt") as stored:
+        header = json.loads((stored.metadata() or {})["xmod_lab"])
+        return header, {key: stored.get_tensor(key) for key in stored.keys()}
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Whatever reading a file that is none of ours raises becomes a LabError."""
     try:
-        with safe_open(path, "pt") as stored:
-            header = json.loads((stored.metadata() or {})["xmod_lab"])
-            return header, {key: stored.get_tensor(key) for key in stored.keys()}
-    except (KeyError, ValueError, OSError) as error:
-        raise LabError(
-            "not a checkpoint of xmod_lab, or a damaged one", where=path, mend="delete it and train again"
-        ) from error
+        yield
     except Exception as error:  # safetensors has an exception class of its own, derived from Exception
-        if type(error).__name__ != "SafetensorError":
+        known = isinstance(error, (KeyError, ValueError, OSError))
+        if not known and type(error).__name__ != "SafetensorError":
             raise
         raise LabError(
             "not a checkpoint of xmod_lab, or a damaged one", where=path, mend="delete it and train again"

@@ -21,6 +21,7 @@ from xmod_lab import checkpoint
 from xmod_lab import device as dev
 from xmod_lab.data.batches import BatchSource, Slices
 from xmod_lab.data.prepare import Prepared
+from xmod_lab.errors import LabError
 from xmod_lab.files import atomic_file
 from xmod_lab.losses.segmentation import hard_dice
 from xmod_lab.methods.base import Clock, Method, Stage, StepResult
@@ -154,14 +155,17 @@ def fit(
         first, facts = checkpoint.restore(path, method, name, optimisers)
         precision, spent = facts["precision"], float(facts.get("seconds", 0.0))
         if method.extra_state():
+            if (before := facts.get("world", dev.world())) != dev.world():
+                raise LabError(f"{before} processes began this run, {dev.world()} cannot go on with their states",
+                               where=folder, mend="start as many, or delete the run folder")  # fmt: skip
             method.load_extra_state(checkpoint.load_extra(folder, dev.rank(), first))
     elif dev.world() > 1:
         for value in method.state_dict().values():
             torch.distributed.broadcast(value, 0)
     if first == 0 and dev.rank() == 0:  # of an earlier attempt, whose networks are gone
         shutil.rmtree(folder / "derived", ignore_errors=True)
-        checkpoint.drop_extras(folder)
     dev.barrier()
+    checkpoint.drop_extras(folder, dev.rank(), dev.world(), first)
 
     def keep(done: int) -> None:
         if extra := method.extra_state():
@@ -169,7 +173,8 @@ def fit(
         dev.barrier()  # the weights are written last: a checkpoint stands for the extra states of all processes
         if dev.rank() == 0:
             seconds = round(spent + time.perf_counter() - began, 2)
-            checkpoint.save(path, method, name, optimisers, done, precision=precision, seconds=seconds)
+            facts = {"precision": precision, "seconds": seconds, "world": dev.world()}
+            checkpoint.save(path, method, name, optimisers, done, **facts)
         dev.barrier()
         checkpoint.drop_extras(folder, dev.rank(), dev.world(), done)
 

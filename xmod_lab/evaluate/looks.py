@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 BLUR = 1.0
 """pixels, standard deviation of a Gaussian: what it takes away is called detail, noise and edges alike"""
-LOOKS = ("real", "blurred", "made detail", "made greys", "reconstructed", "translated")
-COLUMNS = ("patient", "modality", "look", "structure", "dice", "change")
+LOOKS = ("real", "blurred", "made detail", "made greys", "one curve", "reconstructed", "translated")
+METRICS = ("dice", "sensitivity", "precision")
+COLUMNS = ("patient", "modality", "look", "structure", *METRICS, "change")
+PARTS = 32
+"""of equal size, in which `one_curve` takes the greys of a body"""
 
 
 def blurred(image: Tensor) -> Tensor:
@@ -29,6 +32,19 @@ def blurred(image: Tensor) -> Tensor:
     from scipy.ndimage import gaussian_filter
 
     return torch.from_numpy(gaussian_filter(image.numpy(), (0, 0, BLUR, BLUR), mode="nearest"))
+
+
+def one_curve(image: Tensor, other: Tensor, body: Tensor) -> Tensor:
+    """`image` with the greys of its body (b, h, w) changed by one curve, so that each becomes what it is in `other` on
+    average: a change of contrast and nothing else. Both (b, 1, h, w); outside the body as it was."""
+    given, wanted = (x[:, 0][body].numpy() for x in (image, other))
+    order = np.argsort(given, kind="stable")
+    greys, means = (np.array([part.mean() for part in np.array_split(x[order], PARTS)]) for x in (given, wanted))
+    greys, place = np.unique(greys, return_inverse=True)  # parts of one grey, where many pixels have it, are one
+    means = np.bincount(place, means) / np.bincount(place)
+    changed = image.clone()
+    changed[:, 0][body] = torch.from_numpy(np.interp(given, greys, means)).to(image.dtype)
+    return changed
 
 
 @torch.no_grad()
@@ -39,6 +55,7 @@ def looks_of(method: BiGL, case: Case) -> dict[str, Tensor]:
     blurred         without their detail
     made detail     real, with the detail of the reconstruction
     made greys      the reconstruction, with the detail of the real slices
+    one curve       real, with the reconstruction's contrast alone (`one_curve`)
     reconstructed   as they come back from both translators
     translated      as the other modality
     """
@@ -55,17 +72,18 @@ def looks_of(method: BiGL, case: Case) -> dict[str, Tensor]:
         "blurred": low,
         "made detail": low + (back - made_low),
         "made greys": made_low + (real - low),
+        "one curve": one_curve(real, back, case.slices.foreground),
         "reconstructed": back,
         "translated": made,
     }
 
 
 def look_table(method: BiGL, prepared: Prepared) -> pd.DataFrame:
-    """Dice of whole volumes of the test patients, shown to BiGL's segmenter in each of LOOKS.
+    """METRICS of whole volumes of the test patients, shown to BiGL's segmenter in each of LOOKS.
 
     One row a patient, modality it was taken in, look and structure that the task reports; `change` is the mean
-    difference of the look from the real slices in the body, in the recipe's range. The segmenter gets the look itself,
-    also that of a run which would be shown reconstructions.
+    absolute difference of the look from the real slices in the body, in the recipe's range. The segmenter gets the look
+    itself, also that of a run which would be shown reconstructions.
     """
     import pandas as pd
 
@@ -80,11 +98,26 @@ def look_table(method: BiGL, prepared: Prepared) -> pd.DataFrame:
                 whose = {"patient": case.patient, "modality": modality, "look": look}
                 change = float((image - case.slices.image)[body].abs().mean())
                 for name, values in structures.items():
-                    dice = _dice(np.isin(labels, values), np.isin(case.truth, values))
-                    rows.append(whose | {"structure": name, "dice": dice, "change": change})
+                    scores = _scores(np.isin(labels, values), np.isin(case.truth, values))
+                    rows.append(whose | {"structure": name} | scores | {"change": change})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _dice(found: np.ndarray, truth: np.ndarray) -> float:
+def look_gains(table: pd.DataFrame) -> pd.DataFrame:
+    """Means of `look_table` by modality, structure and look, and of each patient's Dice minus that of its real look:
+    `gain`, its standard deviation over patients (n - 1) as `sd`, and the count of patients where it is `above` 0."""
+    keys = ["modality", "structure", "look"]
+    real = table[table["look"] == "real"].set_index(["modality", "structure", "patient"])["dice"]
+    own = real.loc[list(table[["modality", "structure", "patient"]].itertuples(index=False, name=None))]
+    table = table.assign(gain=table["dice"].to_numpy() - own.to_numpy())
+    groups = table.groupby(keys, sort=False)
+    found = groups[["dice", "gain"]].mean()
+    found["sd"] = groups["gain"].std()
+    found["above"] = (table["gain"] > 0).groupby([table[key] for key in keys], sort=False).sum()
+    return found.join(groups[[*METRICS[1:], "change"]].mean())
+
+
+def _scores(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     both, predicted, true = (int(np.count_nonzero(mask)) for mask in (found & truth, found, truth))
-    return overlap_scores(both, predicted, true, truth.size)["dice"]
+    scores = overlap_scores(both, predicted, true, truth.size)
+    return {name: scores[name] for name in METRICS}

@@ -42,8 +42,8 @@ class BiGLConfig:
                   weights 0: the segmenter sees the source alone, and nothing is derived
     reconstructed   show the segmenter, also at the test, each image as it comes back from both translators, in place of
                   itself. Otherwise all labelled images that look like the source are real and all that look like the
-                  target are made, while a target at the test is real: in trials it was segmented better once its greys
-                  or its detail were exchanged for made ones (`evaluate.looks`)
+                  target are made, while a target at the test is real: in three runs it was segmented better once its
+                  greys were exchanged for made ones (`evaluate.looks`)
     literal       signs of equations 4, 5, 6 and 8 as printed, for comparison: minimised, the first two raise the
                   wrong thing and the others help the critics
     average       segment target images by the mean of what is seen in them and in their translations; else in them
