@@ -114,6 +114,8 @@ def test_gains_are_paired_by_patient() -> None:
             ("q", "T2", "blurred", "WT", 0.9), ("p", "T1", "real", "WT", 0.5)]  # fmt: skip
     table = pd.DataFrame([(*row, 1.0, 0.5, 0.1) for row in rows], columns=list(COLUMNS))
     found = look_gains(table.sample(frac=1, random_state=0))
+    more = pd.concat([table, table.assign(structure="TC")]).sort_values("look", kind="stable")
+    assert list(look_gains(more).index.get_level_values(1)) == ["WT", "WT", "TC", "TC", "WT", "TC"]
     blurred_row = found.loc[("T2", "WT", "blurred")]
     assert blurred_row["dice"] == pytest.approx(0.65) and blurred_row["gain"] == pytest.approx(0.15)
     assert blurred_row["sd"] == pytest.approx(np.std([0.2, 0.1], ddof=1)) and blurred_row["above"] == 2

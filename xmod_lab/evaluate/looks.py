@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,8 +88,8 @@ def look_table(method: BiGL, prepared: Prepared) -> pd.DataFrame:
     """
     import pandas as pd
 
-    reported = prepared.task.reported or prepared.classes
-    structures = {name: values for name, values in structures_of(prepared).items() if name in reported}
+    known = structures_of(prepared)
+    structures = {name: known[name] for name in prepared.task.reported or prepared.classes}
     rows: list[dict[str, Any]] = []
     for modality in prepared.modalities:
         for case in test_volumes(prepared, modality):
@@ -114,7 +115,9 @@ def look_gains(table: pd.DataFrame) -> pd.DataFrame:
     found = groups[["dice", "gain"]].mean()
     found["sd"] = groups["gain"].std()
     found["above"] = (table["gain"] > 0).groupby([table[key] for key in keys], sort=False).sum()
-    return found.join(groups[[*METRICS[1:], "change"]].mean())
+    found = found.join(groups[[*METRICS[1:], "change"]].mean())
+    order = itertools.product(*(dict.fromkeys(table[key]) for key in keys))
+    return found.loc[[row for row in order if row in found.index]]
 
 
 def _scores(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
