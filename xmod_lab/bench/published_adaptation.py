@@ -21,8 +21,8 @@ OUTPUT, FEATURE, LOW, HIGH, PLAIN, NO_ATTENTION, ALONE = (f"bigl ({name})" for n
 TRANSLATOR_ABLATIONS = ("way back 10", "identity", "small critics", "pool", "shape", "CycleGAN's")
 TRANSLATORS = tuple(f"bigl ({name})" for name in TRANSLATOR_ABLATIONS)
 """of what its translators are set to: this lab's own question as well"""
-TEXTURE_ABLATIONS = ("reconstructed", "translations alone")
-RECONSTRUCTED, ON_TRANSLATIONS = (f"bigl ({name})" for name in TEXTURE_ABLATIONS)
+SHOWN_ABLATIONS = ("reconstructed", "translations alone")
+RECONSTRUCTED, ON_TRANSLATIONS = (f"bigl ({name})" for name in SHOWN_ABLATIONS)
 """of labelled images that are real in the source's look and made in the target's: made in both, or no label of a real
 one is learned; this lab's own question too"""
 ONE_LEVEL, SQUARES, CONTROL = (f"adaptsegnet ({name})" for name in ABLATIONS["adaptsegnet"])

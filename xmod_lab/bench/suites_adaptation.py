@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xmod_lab.bench.published_adaptation import ABLATIONS, GLIOMA, TEXTURE_ABLATIONS, TRANSLATOR_ABLATIONS
+from xmod_lab.bench.published_adaptation import ABLATIONS, GLIOMA, SHOWN_ABLATIONS, TRANSLATOR_ABLATIONS
 from xmod_lab.bench.variants import FOLDS, variants
 from xmod_lab.runs import RunSpec
 
@@ -75,7 +75,7 @@ def adaptation_bar(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     for seed in seeds:
         place: dict[str, Any] = {"fold": FOLDS[1], "seed": seed}
         found += [RunSpec(m, *GLIOMA, profile, **place) for m in ("source_only", "target_only", "bigl")]
-        found += variants("bigl", TEXTURE_ABLATIONS[:1], *GLIOMA, profile, **place)
+        found += variants("bigl", SHOWN_ABLATIONS[:1], *GLIOMA, profile, **place)
     return found
 
 
@@ -85,7 +85,7 @@ def adaptation_translators(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     found = []
     for seed in seeds:
         found += [RunSpec(m, *GLIOMA, profile, seed=seed) for m in ("source_only", "target_only", "bigl")]
-        found += variants("bigl", (*TRANSLATOR_ABLATIONS, *TEXTURE_ABLATIONS), *GLIOMA, profile, seed=seed)
+        found += variants("bigl", (*TRANSLATOR_ABLATIONS, *SHOWN_ABLATIONS), *GLIOMA, profile, seed=seed)
         found += [RunSpec(m, *BLACK, profile, seed=seed) for m in ("source_only", "target_only", "bigl")]
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from xmod_lab.data.prepare import Prepared
 from xmod_lab.evaluate.overlap import overlap_scores
 from xmod_lab.evaluate.runs import Case, labels_of, structures_of, test_volumes
-from xmod_lab.evaluate.translators import BATCH
+from xmod_lab.evaluate.translators import translated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,12 +62,8 @@ def looks_of(method: BiGL, case: Case) -> dict[str, Tensor]:
     translated      as the other modality
     """
     here, there = case.modality, dict(method.translations)[case.modality]
-    device, parts = next(method.parameters()).device, []
-    for x in case.slices.image.split(BATCH):
-        made = method.translate(x.to(device), here, there)
-        back = method.translate(made, there, here)
-        parts.append((x, made.float().cpu(), back.float().cpu()))
-    real, made, back = (torch.cat(column) for column in zip(*parts, strict=True))
+    real, made = case.slices.image, translated(method, case, there)
+    back = translated(method, dataclasses.replace(case, modality=there, slices=case.slices._replace(image=made)), here)
     low, made_low = blurred(real), blurred(back)
     return {
         "real": real,
@@ -107,15 +104,14 @@ def look_table(method: BiGL, prepared: Prepared) -> pd.DataFrame:
 def look_gains(table: pd.DataFrame) -> pd.DataFrame:
     """Means of `look_table` by modality, structure and look, and of each patient's Dice minus that of its real look:
     `gain`, its standard deviation over patients (n - 1) as `sd`, and the count of patients where it is `above` 0."""
-    keys = ["modality", "structure", "look"]
-    real = table[table["look"] == "real"].set_index(["modality", "structure", "patient"])["dice"]
-    own = real.loc[list(table[["modality", "structure", "patient"]].itertuples(index=False, name=None))]
-    table = table.assign(gain=table["dice"].to_numpy() - own.to_numpy())
-    groups = table.groupby(keys, sort=False)
-    found = groups[["dice", "gain"]].mean()
-    found["sd"] = groups["gain"].std()
-    found["above"] = (table["gain"] > 0).groupby([table[key] for key in keys], sort=False).sum()
-    found = found.join(groups[[*METRICS[1:], "change"]].mean())
+    keys, whose = ["modality", "structure", "look"], ["modality", "structure", "patient"]
+    real = table.loc[table["look"] == "real", [*whose, "dice"]].rename(columns={"dice": "real"})
+    table = table.merge(real, on=whose)
+    table["gain"] = table["dice"] - table["real"]
+    table["above"] = table["gain"] > 0
+    means = {name: (name, "mean") for name in ("dice", "gain", *METRICS[1:], "change")}
+    found = table.groupby(keys, sort=False).agg(sd=("gain", "std"), above=("above", "sum"), **means)
+    found = found[["dice", "gain", "sd", "above", *METRICS[1:], "change"]]
     order = itertools.product(*(dict.fromkeys(table[key]) for key in keys))
     return found.loc[[row for row in order if row in found.index]]
 

@@ -85,6 +85,7 @@ class BiGL(Method):
             one_of(BiGL, field, getattr(config, field), known)
         self.source, self.target = source_and_target(problem, "BiGL")
         self.translations = [(self.source, self.target), (self.target, self.source)]
+        self.own = {m: (m, other, m) if config.reconstructed else (m,) for m, other in self.translations}
         if config.align_attention and not (config.dual_attention and config.attend):
             what = "a block without attention" if config.dual_attention else "a plain U-Net"
             raise LabError(f"{what} has no attention to align", where="BiGL.align_attention", mend="set it false")
@@ -147,7 +148,7 @@ class BiGL(Method):
         falling: dict[str, Callable[[float], float]] = {"segmenter": partial(polynomial, power=c.power)}
         trained = ("segmenter", *(["critics"] if self.kinds else []))
         ways = self.translations if self.adapts else []
-        paths = [path for s, t in ways for path in ((s, t), *c.reconstructed * ((s, t, s),))]
+        paths = [*ways, *(self.own[s] for s, _ in ways if c.reconstructed)]
         derive = {name: fn for path in paths for name, fn in derivation(self.translate, *path).items()}
         return [first, Stage("segmentation", 1 - c.translation_share, optimisers, falling, trained, derive)]
 
@@ -170,9 +171,10 @@ class BiGL(Method):
         c, s, t = self.config, self.source, self.target
         label = batch[s].label
         assert label is not None
-        images = {"s": self._own(batch, s, t)}
+        images = {"s": translation(self.translate, batch, *self.own[s])}
         if self.adapts:
-            images |= {"s->t": translation(self.translate, batch, s, t), "t": self._own(batch, t, s),
+            images |= {"s->t": translation(self.translate, batch, s, t),
+                       "t": translation(self.translate, batch, *self.own[t]),
                        "t->s": translation(self.translate, batch, t, s)}  # fmt: skip
         seen = self.see(images, mapped="position" in self.kinds)
         terms: dict[str, Tensor] = {}
@@ -206,18 +208,9 @@ class BiGL(Method):
         made = torch.cat([images["s->t"], images["t->s"]])
         return StepResult(losses, {"image": torch.cat([batch[m].image for m in (s, t)]), "translated": made})
 
-    def _own(self, batch: Batch, modality: str, other: str) -> Tensor:
-        """A batch's slices of a modality in their own look."""
-        if self.config.reconstructed:
-            return translation(self.translate, batch, modality, other, modality)
-        return batch[modality].image
-
     def as_seen(self, image: Tensor, modality: str) -> Tensor:
         """What the segmenter is shown of an image (b, k, h, w): itself, or its reconstruction (`reconstructed`)."""
-        if not self.config.reconstructed:
-            return image
-        other = self.target if modality == self.source else self.source
-        return along(self.translate, image, modality, other, modality)
+        return along(self.translate, image, *self.own[modality])
 
     def _supervised(self, logits: Tensor, label: Tensor) -> Tensor:
         """Equation 4; as printed its minus stands before the Dice loss as well."""
