@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from xmod_lab.methods.base import Method
     from xmod_lab.runs import Run, RunSpec
 
-ORDER = ("source_only on", "source_only", STRONG, "scorer", "sasan", "detached", AT_TRAINING, "adaptsegnet", "cycada",
-         "pnp_adanet", "sifa_v1", "sifa", "bigl", "target_only", STACKED)  # fmt: skip
+ORDER = ("source_only on", "source_only", STRONG, "scorer", "sasan", "detached", "cyclegan_adapting",
+         AT_TRAINING, "adaptsegnet", "cycada", "pnp_adanet", "sifa_v1", "sifa", "bigl", "target_only",
+         STACKED)  # fmt: skip
 """of a table's rows, by how names begin: lower bounds, translators, systems of adaptation, upper bounds"""
 PUBLISHED_ON = ("brain_tumour", "whole_heart")
 """after the data sets of BiGL's tables"""
@@ -178,7 +179,7 @@ def adaptation_tables(part: pd.DataFrame, taken: pd.DataFrame) -> list[Shown]:
         rows.append(taken[(taken["dataset"] == key) & (taken["task"] == name) & (taken["modality"] == target)])
     found, structures = with_mean(pd.concat(rows, ignore_index=True)), task.structures
     order = [*structures, MEAN]
-    found = found.assign(place=found["system"].map(_place), column=found["structure"].map(order.index))
+    found = found.assign(place=found["system"].map(row_of), column=found["structure"].map(order.index))
     found = found.sort_values(["place", "column"], kind="stable")
     metrics = ("dice", distance_of(key), "missing")
     table = paper_table(found, metrics, columns="structure")
@@ -191,8 +192,8 @@ def adaptation_tables(part: pd.DataFrame, taken: pd.DataFrame) -> list[Shown]:
     return [Shown(title, table.fillna(""), modality=target)]
 
 
-def _place(name: str) -> int:
-    """Where a system stands in a table: by the longest of ORDER that its name begins with."""
+def row_of(name: str) -> int:
+    """Where a system stands in the tables: by the longest of ORDER that its name begins with."""
     fits = [start for start in ORDER if name.startswith(start)]
     return ORDER.index(max(fits, key=len)) if fits else len(ORDER)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xmod_lab.bench.adaptation import about, adaptation_tables, beside, from_sasan, place_of, sized
+from xmod_lab.bench.adaptation import about, adaptation_tables, beside, from_sasan, place_of, row_of, sized
 from xmod_lab.bench.adapted import adapted_tables
 from xmod_lab.bench.claims import CLAIMS, SAYS
 from xmod_lab.bench.patients import EXTRACTOR, paper_table
 from xmod_lab.bench.suites import suite
+from xmod_lab.bench.through import grey_tables, grey_verdicts
 from xmod_lab.bench.translators import Shown, recorded_tables
 from xmod_lab.bench.verdicts import gate_verdicts, untrained, verdicts
 from xmod_lab.data.manifest import dataset
@@ -79,6 +80,9 @@ def recorded(name: str, folder: Path) -> Recorded:
     if gates.is_file():
         read = pd.read_csv(gates, dtype={"patient": str})
         claims = pd.concat([claims, gate_verdicts(read, sick, real=real, sick_folds=folds)], ignore_index=True)
+    greys = read_greys(name, folder)
+    if len(greys):
+        claims = pd.concat([claims, grey_verdicts(greys, real=real)], ignore_index=True)
     return Recorded(rows, pd.read_csv(distances) if distances.is_file() else pd.DataFrame(), sick, claims, real)
 
 
@@ -89,7 +93,7 @@ def page(name: str, folder: Path) -> str:
     rows, distances, sick, claims, real = recorded(name, folder)
     facts = read_json(folder / f"{name}.json")
     adapts = grid_of(name).startswith("adaptation")
-    taken, more = _taken(name, folder)
+    (taken, more), greys = _taken(name, folder), read_greys(name, folder)
     parts = [f"# {name}", _preamble(name, rows, facts, real)]
     parts += [about(rows, facts, taken, f"sasan-{name.rpartition('-')[2]}")] if adapts else []
     for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
@@ -98,6 +102,8 @@ def page(name: str, folder: Path) -> str:
             marks = [_marked(f"{key}/{task}/{one}", sick | more, shown) for one in shown.table["system"]]
             table = sized(shown.table, f"{key}/{task}", facts.get("weights", {})).assign(system=marks)
             parts.append(f"{shown.title}\n\n{to_markdown(table)}")
+        for shown in grey_tables(greys, str(key), str(task), row_of):
+            parts.append(f"{shown.title}\n\n{to_markdown(shown.table)}")
     parts.append("## Did they train?\n\n" + _trained(sick))
     parts.append("## Claims\n\n" + to_markdown(claims.fillna("")))
     return "\n\n".join(parts) + "\n"
@@ -112,6 +118,14 @@ def _taken(name: str, folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
         return pd.DataFrame(), {}
     found = recorded(other, folder)
     return from_sasan(found.rows, found.sick)
+
+
+def read_greys(name: str, folder: Path) -> pd.DataFrame:
+    """What `through.grey_rows` found of a recorded suite; empty where it has nothing of the kind."""
+    import pandas as pd
+
+    path = folder / f"{name}-greys.csv"
+    return pd.read_csv(path, dtype={"patient": str}) if path.is_file() else pd.DataFrame()
 
 
 def verdict_counts(name: str, folder: Path) -> str:

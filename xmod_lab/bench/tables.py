@@ -15,6 +15,7 @@ from xmod_lab.bench.health import problems, unseen
 from xmod_lab.bench.page import grid_of, page
 from xmod_lab.bench.patients import TRANSLATED, gate_rows, patient_rows, scored_runs, translator_rows
 from xmod_lab.bench.suites import suite
+from xmod_lab.bench.through import grey_rows
 from xmod_lab.bench.translators import rows_of
 from xmod_lab.errors import LabError
 from xmod_lab.files import atomic_file, read_json, write_json, write_text
@@ -89,7 +90,8 @@ def record(name: str, folder: Path) -> Path:
     """Write ``<name>.csv`` (`suite_rows`) and ``<name>.json`` (provenance of its runs) to `folder`; returns the CSV.
 
     A suite that answers claims (`bench.claims`) gets ``<name>-patients.csv`` and the page ``<name>.md`` beside them;
-    UAGAN's gates go to ``<name>-gates.csv``, the distances of translators to ``<name>-distances.csv``.
+    UAGAN's gates go to ``<name>-gates.csv``, the distances of translators to ``<name>-distances.csv``, the greys of
+    translations in suites of adaptation to ``<name>-greys.csv``.
 
     Raises LabError if a run of the suite is missing, or was made from something else: a record is whole.
     """
@@ -122,6 +124,9 @@ def record(name: str, folder: Path) -> Path:
         if len(gates := gate_rows(name)):
             with atomic_file(folder / f"{name}-gates.csv") as temporary:
                 gates.round(5).to_csv(temporary, index=False)
+        if grid.startswith("adaptation") and len(greys := grey_rows(runs)):
+            with atomic_file(folder / f"{name}-greys.csv") as temporary:
+                greys.to_csv(temporary, index=False, float_format="%.4g")
         write_text(folder / f"{name}.md", page(name, folder))
     return folder / f"{name}.csv"
 

@@ -115,10 +115,10 @@ def verdicts(
         if claim.less:
             difference = difference - (wide[claim.less[0]] - wide[claim.less[1]])
         difference = (difference * scale).dropna()
-        seen, own = _seen(real, claim.same_data), f"{claim.dataset}/{claim.task}/{claim.method}/{claim.modality}"
+        seen, own = seen_as(real, claim.same_data), f"{claim.dataset}/{claim.task}/{claim.method}/{claim.modality}"
         barred = claim.least > 0 and own in short
         reason = _sick(claim, {key: why for key, why in short.items() if not (barred and key == own)})
-        judged = _judged(difference, claim.direction, reason, seen, form, claim.least)
+        judged = judged_by(difference, claim.direction, reason, seen, form, claim.least)
         if barred and not reason:
             text = f"{claim.method}: {short[own]}"
             judged |= {"reason": f"{text}, which misses the bar"} if judged["verdict"] == "not seen" else {
@@ -126,7 +126,7 @@ def verdicts(
         asked = (*claim.systems, *_behind(claim), *[SCORER] * (claim.metric in TRANSLATED))
         out = set().union(*(folds.get(f"{claim.dataset}/{claim.task}/{s}", set()) for s in asked))
         found.append(line | judged | {"healthy folds": _without(difference, out, form) if out else ""})
-    return _corrected(pd.DataFrame(found))
+    return corrected(pd.DataFrame(found))
 
 
 def gate_verdicts(
@@ -149,7 +149,7 @@ def gate_verdicts(
         above, _ = mean_interval((part["ratio"] - 1).groupby(by).mean().dropna().to_numpy())
         own = (f"{place}/uagan", f"{place}/uagan/")
         reason = next((why for key, why in short.items() if key == own[0] or key.startswith(own[1])), "")
-        judged = _judged(difference, 1, reason, _seen(real, False), form="+.3f")
+        judged = judged_by(difference, 1, reason, seen_as(real, False), form="+.3f")
         if judged["verdict"].startswith("direction") and not above > 0:
             judged |= {"verdict": "cannot tell", "reason": "the ratio itself is not above 1"}
         found.append(
@@ -163,7 +163,7 @@ def gate_verdicts(
             }
             | judged
         )
-    return _corrected(pd.DataFrame(found))
+    return corrected(pd.DataFrame(found))
 
 
 def _same_seeds(rows: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +172,7 @@ def _same_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["seed"].isin(set.intersection(*seeds))] if seeds else rows
 
 
-def _judged(
+def judged_by(
     difference: pd.Series, direction: int, reason: str, seen: str, form: str = "+.2f", least: float = 0.0
 ) -> dict[str, Any]:
     """Columns n to reason of one comparison; `difference` is indexed by fold and patient, and to be above `least`."""
@@ -197,14 +197,14 @@ def _judged(
     }
 
 
-def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
     """The table with p as text and, behind it, p_holm within each claim."""
     if "p" not in table:
         return table
     for _, rows in table.groupby("claim"):
-        corrected = holm(rows["p"].to_numpy(dtype=float))
+        adjusted = holm(rows["p"].to_numpy(dtype=float))
         least = smallest_p(int(rows["n"].max())) * rows["p"].notna().sum()
-        text = [f"{p:.2g}" if p == p else "" for p in corrected]
+        text = [f"{p:.2g}" if p == p else "" for p in adjusted]
         table.loc[rows.index, "p_holm"] = text if least < ALPHA else "cannot reach 0.05"
     table["p"] = [f"{p:.2g}" if p == p else "" for p in table["p"]]
     order = [c for c in table if c not in ("p", "p_holm", "verdict", "healthy folds", "reason")]
@@ -274,7 +274,7 @@ def _behind(claim: Claim) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _seen(real: bool, same_data: bool) -> str:
+def seen_as(real: bool, same_data: bool) -> str:
     if not real:
         return "direction seen"
     return "reproduced" if same_data else "direction seen on patients"
