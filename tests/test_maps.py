@@ -56,3 +56,11 @@ def test_entropy_of_one_class_even_classes_and_the_hand() -> None:
     logits = torch.tensor([[0.0, 0.0, 0.0], [100.0, 0.0, 0.0], [0.0, 0.0, -1e4]]).T[None, :, :, None]
     expected = torch.tensor([1.0, 0.0, torch.log(torch.tensor(2.0)) / torch.log(torch.tensor(3.0))])
     assert torch.allclose(class_entropy(logits)[0, :, 0], expected)
+
+
+def test_a_grid_is_of_the_positions_of_a_pairwise_map() -> None:
+    assert Map("pairwise", torch.zeros(1, 6, 6), "T1", "somewhere", grid=(2, 3)).grid == (2, 3)
+    with pytest.raises(LabError, match=r"a pairwise map of 1x6x6 has no grid \(2, 2\)"):
+        Map("pairwise", torch.zeros(1, 6, 6), "T1", "somewhere", grid=(2, 2))
+    with pytest.raises(LabError, match="a stack map of 1x2x3x3 has no grid"):
+        Map("stack", torch.zeros(1, 2, 3, 3), "T1", "somewhere", grid=(1, 2))

@@ -25,6 +25,8 @@ class Map:
     comparable  True if values of different images and maps share one scale
     modality    the modality of the images it was computed on
     layer       where in the network it was taken
+    grid        of a `pairwise` map whose queries and keys are positions over the image: their rows and columns. None
+                where they are channels, classes or patches of a critic
     """
 
     kind: Literal["stack", "pairwise", "mask"]
@@ -34,11 +36,15 @@ class Map:
     span: tuple[float, float] | None = None
     comparable: bool = True
     names: tuple[str, ...] = ()
+    grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         expected = {"stack": 4, "pairwise": 3, "mask": 3}[self.kind]
         if self.values.ndim != expected:
             raise LabError(f"a {self.kind} map has {expected} axes, not {self.values.ndim}", where=self.layer)
+        if self.grid and (self.kind != "pairwise" or self.grid[0] * self.grid[1] not in self.values.shape[1:]):
+            shape = "x".join(map(str, self.values.shape))
+            raise LabError(f"a {self.kind} map of {shape} has no grid {self.grid}", where=self.layer)
 
 
 def over_image(values: Tensor, image: Tensor) -> Tensor:

@@ -42,7 +42,10 @@ def maps_of(method: BiGL, batch: Batch) -> dict[str, Map]:
                 layer = "segmenter.attention.position.map"
                 n = sight.position.shape[1]
                 looked = over_image(_in_plane(sight.position.sum(1)), x)[:, 0]
-                found[f"position/{where}"] = Map("pairwise", sight.position, m, layer, (0.0, 1.0))
+                edge = math.isqrt(n)
+                found[f"position/{where}"] = Map(
+                    "pairwise", sight.position, m, layer, (0.0, 1.0), grid=(edge, edge)
+                )
                 found[f"saliency/{where}"] = Map("mask", looked, m, layer, (0.0, float(n)))
                 layer = "segmenter.attention.channel.map"
                 found[f"channel/{where}"] = Map("pairwise", sight.channel, m, layer, (0.0, 1.0))
