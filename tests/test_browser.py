@@ -20,17 +20,10 @@ from typing import Any
 import nbformat
 import psutil
 import pytest
+from chromium import BROWSER, FLAGS, needed
 from conftest import CHECKOUT
 
-from xmod_lab.doctor import find_browser
-
-BROWSER = find_browser()
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed (apt-get install chromium)")
-
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-]  # fmt: skip
+pytestmark = needed
 TOKEN = "for-this-test-only"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 """without it JupyterLab asks which kernel to take"""
