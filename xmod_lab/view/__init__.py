@@ -1,7 +1,7 @@
 """What results look like.
 
     style.py       one look for all figures, colours of classes, the line that says what a figure was made with
-    slices.py      pictures: slices with contours, patients by modalities, prediction beside truth, recipe steps, a batch
+    slices.py      pictures: slices with contours, patients by modalities, prediction beside truth, recipe steps
     volumes.py     slices of stored volumes, before any preparation
     plots.py       numbers: intensity histograms, cross-modality matrix, box plots over patients, loss curves
     figures.py     all of them under one name
