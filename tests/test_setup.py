@@ -134,7 +134,8 @@ def test_a_wheel_carries_the_manifest(tmp_path):
     unpacked = tmp_path / "unpacked"
     zipfile.ZipFile(wheel).extractall(unpacked)
     assert (unpacked / "xmod_lab" / "data_manifest.yaml").read_bytes() == (CHECKOUT / "data_manifest.yaml").read_bytes()
-    for asset in (p for p in (CHECKOUT / "xmod_lab").rglob("*") if p.suffix in (".js", ".css", ".html", ".safetensors")):
+    kinds = (".js", ".css", ".html", ".safetensors")
+    for asset in (path for path in (CHECKOUT / "xmod_lab").rglob("*") if path.suffix in kinds):
         assert (unpacked / asset.relative_to(CHECKOUT)).is_file(), f"{asset.name} is not in the wheel"
     (record,) = unpacked.glob("*.dist-info/RECORD")
     assert "xmod_lab/data_manifest.yaml" in record.read_text(), "else uninstalling would leave it behind"

@@ -160,9 +160,9 @@ def test_scale_share_and_theme(page: Any) -> None:
     assert ends[0] != ends[1]
     page.evaluate("view.set({mass: 0.3})")
     page.get_by_role("button", name="light / dark").click()
-    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    assert page.evaluate("getComputedStyle(view.root).colorScheme") == "dark"
     page.get_by_role("button", name="light / dark").click()
-    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
+    assert page.evaluate("getComputedStyle(view.root).colorScheme") == "light"
 
 
 def test_the_picture_is_saved(page: Any, tmp_path: Path) -> None:

@@ -27,23 +27,30 @@ PRESETS = {
 }
 """windows of CT in HU, least and largest value"""
 SCRIPTS = ("data.js", "draw.js", "view.js", "controls.js")
+"""what page and widget share"""
 
 
 def page(view: QueryView) -> str:
     """The page as text. Names, classes, title and note are data: they can hold any letters and do nothing."""
-    folder = files("xmod_lab.view") / "page"
-    style = (folder / "page.css").read_text(encoding="utf-8")
-    script = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    style, script = asset("page.css"), asset(*SCRIPTS, "main.js")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(view.title or 'query view')}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f'<main id="view"></main>\n<script type="application/json" id="data">{safe_json(_data(view))}</script>\n'
+        f"<title>{html.escape(view.title or 'query view')}</title>\n<style>\nbody {{ margin: 0; }}\n{style}</style>\n</head>\n"
+        f'<body>\n<main id="view" class="query-view"></main>\n'
+        f'<script type="application/json" id="data">{safe_json(data_of(view))}</script>\n'
         f"<script>\n(() => {{\n{script}}})();\n</script>\n</body>\n</html>\n"
     )
 
 
-def _data(view: QueryView) -> dict[str, Any]:
+def asset(*names: str) -> str:
+    """Files of the page, one after the other."""
+    folder = files("xmod_lab.view") / "page"
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+def data_of(view: QueryView) -> dict[str, Any]:
+    """What the script reads: see `page/data.js`."""
     from xmod_lab.view.query_view import SCALES
 
     names, colours = list(view.maps), colours_of(view.classes)

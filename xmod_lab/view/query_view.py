@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from xmod_lab.view.query_widget import QueryWidget
+
 SCALES = ("shared", "own", "symmetric")
 """one for all maps that are shown; one each; one for all, with 0 in its middle"""
 COLOURS = ("inferno", "cividis", "viridis", "gray", "PuOr")
@@ -210,6 +212,12 @@ class QueryView:
         if path is not None:
             write_text(Path(path), text)
         return text
+
+    def widget(self) -> QueryWidget:
+        """The page as a widget that tells the kernel what is set (`state`), for JupyterLab and Voila."""
+        from xmod_lab.view.query_widget import QueryWidget
+
+        return QueryWidget(self)
 
     def arrays(self, path: str | Path) -> Path:
         """Images, labels and all maps as they are (float32, not quantised) as a compressed .npz; returns its path."""

@@ -7,8 +7,7 @@ const HELP = "Move over a picture to preview, click to hold a query, Esc to let 
 Object.assign(View.prototype, {
   build(root) {
     this.root = root;
-    this.contoured = true;
-    const { data, state } = this;
+    const { data } = this;
     const choose = (name, label, options) => {
       const found = element("select", { "aria-label": label, onchange: () => this.set({ [name]: found.value }) },
         ...options.map((one) => element("option", { value: one, text: one })));
@@ -24,7 +23,6 @@ Object.assign(View.prototype, {
     };
     [this.controls, this.readouts] = [{}, {}];
     const outline = element("input", { type: "checkbox", "aria-label": "contours", onchange: () => { this.contoured = outline.checked; this.draw(); } });
-    outline.checked = true;
     this.outline = outline;
     const bar = element("div", { class: "bar" },
       ...this.mapChoice(),
@@ -53,6 +51,7 @@ Object.assign(View.prototype, {
       element("details", {}, element("summary", { text: "keys" }), element("p", { text: HELP })),
       data.note ? element("p", { class: "note", text: data.note }) : element("span"));
     root.tabIndex = 0;
+    root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes x for "cut this cell"
     root.addEventListener("keydown", (event) => this.key(event));
     this.draw();
   },
@@ -187,6 +186,7 @@ Object.assign(View.prototype, {
   },
 
   key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (["INPUT", "SELECT"].includes(event.target.tagName) && event.key !== "Escape") return;
     const { state, data } = this, layer = this.layers.find(Boolean);
     const next = (list, value, by) => list[(list.indexOf(value) + by + list.length) % list.length];
@@ -210,12 +210,13 @@ Object.assign(View.prototype, {
     }[event.key];
     if (!found) return;
     event.preventDefault();
+    event.stopPropagation();
     found();
   },
 
   turn() {
-    const root = document.documentElement, asked = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
-    root.dataset.theme = (root.dataset.theme || asked) === "dark" ? "light" : "dark";
+    const asked = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    this.root.dataset.theme = (this.root.dataset.theme || asked) === "dark" ? "light" : "dark";
   },
 
   // All pictures in one PNG, names and what is said below them.
@@ -237,14 +238,4 @@ Object.assign(View.prototype, {
     context.fillText(this.root.querySelector(".said").textContent, 4, canvas.height - 8, canvas.width - 8);
     element("a", { href: canvas.toDataURL("image/png"), download: "query.png" }).click();
   },
-});
-
-const given = JSON.parse(document.getElementById("data").textContent);
-loaded(given).then((data) => {
-  window.view = new View(data);
-  window.view.build(document.getElementById("view"));
-  document.documentElement.dataset.ready = "yes";
-}).catch((error) => {
-  document.getElementById("view").textContent = `This page cannot be shown: ${error}`;
-  throw error;
 });

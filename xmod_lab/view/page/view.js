@@ -24,6 +24,8 @@ class View {
     [this.depth, this.rows, this.columns] = data.shape;
     this.windows = data.images.map((one) => [...one.window]);
     this.wait = 0;
+    this.contoured = true;
+    this.changed = () => {}; // who wants to know what a hand has set
   }
 
   get number() { return this.data.maps.indexOf(this.state.map); }
@@ -69,6 +71,14 @@ class View {
   set(values) {
     if ("map" in values && values.map !== this.state.map) this.state.index = 0;
     Object.assign(this.state, values);
+    this.draw();
+    this.changed();
+  }
+
+  // What somebody else has set.
+  take(state) {
+    if (JSON.stringify(state) === JSON.stringify(this.state)) return;
+    this.state = { ...state };
     this.draw();
   }
 
