@@ -20,7 +20,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.maps import Map
 from xmod_lab.view.embed import KEYS, embedded, quantised, strongest
 from xmod_lab.view.layers import SHUFFLED, TRAINED, UNIFORM, Layer, Place, layer_of, layers_of, permutation, sides_of
-from xmod_lab.view.query_figure import ends_of, kept
+from xmod_lab.view.query_figure import ends_of, kept, opacities
 from xmod_lab.view.query_table import entropy, shares_of
 from xmod_lab.view.query_view import QueryView, query
 
@@ -274,3 +274,8 @@ def test_maps_by_name_and_image() -> None:
     found = layers_of({"a": PLANE}, {"x": PLANE[None], "y": PLANE[None]})
     assert set(found["a"]) == {"x", "y"}
     assert isinstance(views.view(), QueryView)
+
+
+def test_weak_values_are_more_transparent() -> None:
+    found = opacities(np.array([0.0, 0.25, 1.0, -1.0, 2.0]), (-1.0, 0.5), 0.7)
+    assert found == pytest.approx([0.1, 0.4, 0.7, 0.7, 0.7])

@@ -75,6 +75,19 @@ class SliceGeometry:
         _, row, column = AXES[self.plane]
         return self.shape[row], self.shape[column]
 
+    @property
+    def to_voxel(self) -> np.ndarray:
+        """4 x 4: (slice, row, column, 1) of the cut slices -> voxel (x, y, z); whole numbers are centres in both."""
+        (top, bottom, left, right), found = self.box, np.zeros((4, 4))
+        depth, row, column = AXES[self.plane]
+        found[depth, 0] = found[3, 3] = 1.0
+        for axis, place, count, start, stop in ((row, 1, self._plane_shape[0], top, bottom),
+                                                (column, 2, self._plane_shape[1], left, right)):
+            step = (stop - start) / self.size
+            found[axis, place] = -step  # rows and columns run against the canonical axes
+            found[axis, 3] = count - 1 - (start + 0.5 * step - 0.5)
+        return found
+
     def forward(self, array: np.ndarray, order: Literal["linear", "nearest"] = "linear",
                 fill: float = 0.0) -> np.ndarray:
         """(x, y, z) -> (D, S, S): float32 for linear, the array's own type for nearest; `fill` outside the grid."""

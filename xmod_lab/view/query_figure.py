@@ -51,6 +51,14 @@ def ends_of(shown: dict[str, dict[str, np.ndarray]], scale: str) -> dict[tuple[s
     return found
 
 
+def opacities(values: np.ndarray, ends: tuple[float, float], opacity: float) -> np.ndarray:
+    """How opaque each value is drawn: `opacity` at the largest magnitude of the scale, less by the root of what it is
+    below that, never less than a seventh of it: the anatomy stays in sight where a map says little."""
+    most = max(abs(ends[0]), abs(ends[1]))
+    strength = np.sqrt(np.clip(np.abs(values) / most, 0, 1))
+    return np.asarray(opacity * (1 + 6 * strength) / 7)
+
+
 def drawn(view: QueryView) -> Figure:
     """`QueryView.figure`."""
     from matplotlib.cm import ScalarMappable
@@ -86,8 +94,8 @@ def drawn(view: QueryView) -> Figure:
                 axis.imshow(by[name], cmap=state.colours, norm=norm, aspect="auto", interpolation="nearest")
             else:
                 draw_slice(axis, view.images[name][state.slice], window=window_of(view, name))
-                strong = np.ma.masked_where(~kept(by[name], state.mass), by[name])
-                axis.imshow(strong, cmap=state.colours, norm=norm, extent=edges, alpha=state.opacity, origin="upper")
+                alpha = opacities(by[name], (low, high), state.opacity) * kept(by[name], state.mass)
+                axis.imshow(by[name], cmap=state.colours, norm=norm, extent=edges, alpha=alpha, origin="upper")
             if kind == "positions":
                 _cross(axis, point, colour)
             if state.scale == "own":

@@ -36,7 +36,8 @@ def page(view: QueryView) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(view.title or 'query view')}</title>\n<style>\nbody {{ margin: 0; }}\n{style}</style>\n</head>\n"
+        f"<title>{html.escape(view.title or 'query view')}</title>\n"
+        f"<style>\nbody {{ margin: 0; }}\n{style}</style>\n</head>\n"
         f'<body>\n<main id="view" class="query-view"></main>\n'
         f'<script type="application/json" id="data">{safe_json(data_of(view))}</script>\n'
         f"<script>\n(() => {{\n{script}}})();\n</script>\n</body>\n</html>\n"

@@ -51,7 +51,7 @@ class State:
     index: int = 0
     scale: str = "shared"
     colours: str = "inferno"
-    opacity: float = 0.75
+    opacity: float = 0.9
     mass: float = 1.0
 
 

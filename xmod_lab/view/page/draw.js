@@ -34,14 +34,16 @@ function endsOf(shown, scale) {
   return shown.map(() => all);
 }
 
-// A canvas of rows x columns pixels with `values` coloured by a table of 256 colours; `kept` hides, alpha 0 to 1.
-function coloured(values, rows, columns, [low, high], table, kept = null, alpha = 1) {
+// A canvas of rows x columns pixels with `values` coloured by a table of 256 colours. `kept` hides; with an `opacity`
+// weak values are more transparent: as `opacities` in query_figure.py.
+function coloured(values, rows, columns, [low, high], table, kept = null, opacity = null) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [columns, rows];
-  const pixels = new ImageData(columns, rows);
+  const pixels = new ImageData(columns, rows), most = Math.max(Math.abs(low), Math.abs(high));
   for (let i = 0; i < values.length; i++) {
     const step = Math.max(0, Math.min(255, Math.round(((values[i] - low) / (high - low)) * 255)));
     for (let c = 0; c < 3; c++) pixels.data[4 * i + c] = table ? table[3 * step + c] : step;
+    const alpha = opacity === null ? 1 : (opacity * (1 + 6 * Math.sqrt(Math.min(1, Math.abs(values[i]) / most)))) / 7;
     pixels.data[4 * i + 3] = kept && !kept[i] ? 0 : Math.round(alpha * 255);
   }
   canvas.getContext("2d").putImageData(pixels, 0, 0);
