@@ -154,3 +154,20 @@ def test_shapes_are_checked() -> None:
         geometry.forward(np.zeros((6, 6, 4)))
     with pytest.raises(ValueError, match=r"expected \(3, C, 8, 8\)"):
         geometry.backward(np.zeros((2, 1, 8, 8)))
+
+
+@given(st.sampled_from(PLANES), st.tuples(*[st.integers(8, 14)] * 3), st.integers(12, 24), st.floats(-2, 2),
+       st.floats(-2, 2), st.floats(5, 12))
+def test_the_matrix_to_voxels_says_where_a_pixel_lies(plane: str, shape: tuple[int, int, int], size: int, top: float,
+                                                      left: float, side: float) -> None:
+    """Slices of the volumes x, y and z hold the coordinates that the matrix gives, away from the border;
+    finer than the volume, as a kernel that smooths is exact to a tenth of a voxel only."""
+    geometry = SliceGeometry(plane, shape, (top, top + side, left, left + side), size)  # type: ignore[arg-type]
+    found = [geometry.forward(axis.astype(np.float32)) for axis in np.indices(shape)]
+    at = np.stack([*np.indices((geometry.slices, size, size)), np.ones((geometry.slices, size, size))])
+    x, y, z, one = np.tensordot(geometry.to_voxel, at, 1)
+    assert (one == 1).all()
+    across = [axis for axis in range(3) if np.ptp((x, y, z)[axis][0]) > 0]
+    inside = np.all([((x, y, z)[a] > 0) & ((x, y, z)[a] < shape[a] - 1) for a in across], 0)
+    for place, values in zip((x, y, z), found, strict=True):
+        np.testing.assert_allclose(values[inside], place[inside], atol=1e-3)
