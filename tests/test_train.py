@@ -254,6 +254,34 @@ def test_a_checkpoint_rebuilds_its_network(prepared: Prepared, tmp_path: Path) -
     assert again.config == method.config and again.problem == method.problem
 
 
+def test_a_run_keeps_moments_of_its_way(prepared: Prepared, tmp_path: Path) -> None:
+    """In half precision; the same after a kill, and none of them before its step."""
+    method = tiny_method(problem_of(prepared))
+    fit(method, "unet_joint", prepared, tmp_path, steps=20, batch=4, seed=0)
+    kept = checkpoint.moments(tmp_path)
+    assert list(kept) == [1, 3, 8]
+    early, late = (checkpoint.rebuild(path) for path in (kept[1], kept[8]))
+    image = torch.randn(1, 1, 32, 32)
+    assert not torch.allclose(early.segment(image, "T1"), late.segment(image, "T1"))  # type: ignore[operator]
+    short = tmp_path / "short"
+    fit(tiny_method(problem_of(prepared)), "unet_joint", prepared, short, steps=20, batch=4, seed=0)
+    again = checkpoint.rebuild(checkpoint.moments(short)[8])
+    assert torch.equal(again.segment(image, "T1"), late.segment(image, "T1"))  # type: ignore[operator]
+    assert kept[8].stat().st_size < (tmp_path / "checkpoint.safetensors").stat().st_size / 4
+
+
+def test_weights_that_half_precision_does_not_hold_stay_whole(prepared: Prepared, tmp_path: Path) -> None:
+    method = tiny_method(problem_of(prepared))
+    weight = next(method.parameters())
+    with torch.no_grad():
+        weight.fill_(1e5)
+    checkpoint.save_weights(tmp_path / "x.safetensors", method, "unet_joint", 0)
+    again = checkpoint.rebuild(tmp_path / "x.safetensors")
+    assert torch.equal(next(again.parameters()), weight)
+    for ours, theirs in zip(method.parameters(), again.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
 def test_a_checkpoint_of_another_config_is_refused(prepared: Prepared, tmp_path: Path) -> None:
     fit(tiny_method(problem_of(prepared)), "unet_joint", prepared, tmp_path, steps=2, batch=4, seed=0)
     with pytest.raises(LabError, match=r"the checkpoint is of another config \(rate differ\)"):

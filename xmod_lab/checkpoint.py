@@ -44,6 +44,24 @@ def save(path: Path, method: Method, name: str, optimisers: Optimisers, step: in
         )
 
 
+def save_weights(path: Path, method: Method, name: str, step: int) -> None:
+    """Write the weights of `method` alone, in half precision: enough for `rebuild` to show it, not to train on."""
+    tensors = {f"weights/{key}": _half(value.detach().cpu()) for key, value in method.state_dict().items()}
+    with atomic_file(path) as temporary:
+        save_file(tensors, temporary, {"xmod_lab": json.dumps(_described(method, name) | {"step": step})})
+
+
+def _half(value: torch.Tensor) -> torch.Tensor:
+    """As float16 where that holds its values; counters and what is too large stay as they are."""
+    halved = value.half() if value.is_floating_point() and bool((value.abs() < 6e4).all()) else value
+    return halved.contiguous().clone()
+
+
+def moments(folder: Path) -> dict[int, Path]:
+    """Weights that a run kept on its way (`train.MOMENTS`), by the steps done: files for `rebuild`."""
+    return {int(path.stem): path for path in sorted(folder.glob("moments/*.safetensors"), key=lambda p: int(p.stem))}
+
+
 def save_extra(folder: Path, rank: int, step: int, extra: Mapping[str, torch.Tensor]) -> None:
     """Write a process's state beyond weights (`Method.extra_state`) after `step` steps.
 

@@ -31,6 +31,8 @@ VALIDATIONS = 10
 """how often a run looks at its validation slices"""
 VALIDATION_SLICES = 32
 """and at how many of each modality, evenly spaced: it watches training, it does not score it"""
+MOMENTS = (0.05, 0.15, 0.4)
+"""shares of a run's steps after which its weights are kept in half precision, to look at what it saw on its way"""
 OnStep = Callable[[int, StepResult], None]
 
 
@@ -179,7 +181,7 @@ def fit(
         checkpoint.drop_extras(folder, dev.rank(), dev.world(), done)
 
     update, log = Update(optimisers), _Log(folder, first)
-    ends = stage_ends(stages, steps)
+    ends, early = stage_ends(stages, steps), {int(share * steps) for share in MOMENTS}
     current: Stage | None = None
     derived: dict[str, np.ndarray] = {}
     for step in range(first, steps):
@@ -206,6 +208,8 @@ def fit(
         log.write(record)
         if on_step:
             on_step(step, StepResult({k: v for k, v in record.items() if isinstance(v, float)}, result.images))
+        if step + 1 in early and dev.rank() == 0:
+            checkpoint.save_weights(folder / "moments" / f"{step + 1}.safetensors", method, name, step + 1)
         if (step + 1) % checkpoint_every == 0 or step + 1 in ends:
             keep(step + 1)
     method.eval()
