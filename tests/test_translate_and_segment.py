@@ -128,7 +128,7 @@ def test_maps_by_hand(direction: str, residual: str, factor: float) -> None:
             assert torch.allclose(found[f"probability/{m}"].values, p, atol=1e-6)
     changed = batch[residual[-1]].image[:, 0].abs() * factor
     assert torch.allclose(found[f"residual/{residual}"].values, changed, atol=1e-6)
-    assert len(found) == 5 and found[f"residual/{residual}"].layer == "read.cyclegan_adapting"
+    assert len(found) == 5 and found[f"residual/{residual}"].layer == "made_tap"
 
 
 def test_what_it_reads() -> None:

@@ -24,7 +24,8 @@ class Map:
     span        smallest and largest value possible, None where unbounded
     comparable  True if values of different images and maps share one scale
     modality    the modality of the images it was computed on
-    layer       where in the network it was taken
+    layer       where in the method it was taken: the name of the module whose output it shows or is made of, such as a
+                tap, or a pattern of several; `record` and `replace` act on it
     grid        of a `pairwise` map whose queries and keys are positions over the image: their rows and columns. None
                 where they are channels, classes or patches of a critic
     """
@@ -67,9 +68,10 @@ def class_entropy(logits: Tensor) -> Tensor:
 
 
 def class_maps(
-    logits: Tensor, modality: str, names: Sequence[str], layer: str = "head", where: str = ""
+    logits: Tensor, modality: str, names: Sequence[str], layer: str, where: str = ""
 ) -> dict[str, Map]:
-    """What a segmenter says of slices of `modality`, from its logits (b, c, h, w), `names` of its c classes.
+    """What a segmenter says of slices of `modality`, from its logits (b, c, h, w), `names` of its c classes and the
+    `layer` that gives the logits.
 
     ``probability/<where>`` is a `stack` of the classes, ``entropy/<where>`` a `mask`: `class_entropy`. `where` is
     `modality` unless set.

@@ -203,7 +203,7 @@ class AdaptSegNet(Method):
         found: dict[str, Map] = {}
         for m, slices in batch.items():
             logits = self.levels(slices.image)
-            found |= class_maps(logits["main"], m, ("background", *self.problem.classes))
+            found |= class_maps(logits["main"], m, ("background", *self.problem.classes), "segmenter.decoder.head")
             for level, critic in self.critics.items():
                 scores, span = critic(logits[level].softmax(1)).float(), None
                 if self.config.adversarial == "cross_entropy":

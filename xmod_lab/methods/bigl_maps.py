@@ -33,7 +33,9 @@ def maps_of(method: BiGL, batch: Batch) -> dict[str, Map]:
     for m, other in [way for way in method.translations if way[0] in batch]:
         x = batch[m].image
         made = method.translate(x, m, other)
-        found[f"residual/{other}/{m}"] = Map("mask", difference(made, x), m, "translators", (0.0, 2.0))
+        cycle, pair = f"cyclegan.generators.{m}->{other}", f"{m}->{other}.generator"
+        layer = f"translators.{cycle if 'cyclegan' in method.translators else pair}"
+        found[f"residual/{other}/{m}"] = Map("mask", difference(made, x), m, layer, (0.0, 2.0))
         seen = method.see({m: method.as_seen(x, m), other: made}, mapped=True)
         for look, sight in seen.items():
             where, side = f"{'real' if look == m else look}/{m}", "source" if look == method.source else "target"

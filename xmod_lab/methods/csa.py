@@ -112,21 +112,22 @@ class CSA(FCNBaseline):
         classes = ("background", *self.problem.classes) if self.config.by_class else ("all",)
         for pair in self.config.pairs:
             kept = {m: self.matrices(seen.features[m], labels[m], pair) for m in labels}
-            layer = "groups " + " to ".join(PAIRS[pair])
+            groups = f"taps.[{''.join(PAIRS[pair])}]"
             for k, name in enumerate(classes):
                 have = [m for m in labels if bool(kept[m][1][k])]
                 for m in have:
+                    layer = f"{self.place(m)}.{groups}"
                     found[f"affinity/{pair}/{name}/{m}"] = Map("pairwise", kept[m][0][k][None], m, layer, (-1.0, 1.0))
                 for a, b in combinations(have, 2):
                     values = (kept[a][0][k] - kept[b][0][k])[None]
                     key = f"affinity_difference/{pair}/{name}/{a}-{b}"
-                    found[key] = Map("pairwise", values, f"{a}-{b}", layer, (-2.0, 2.0))
+                    found[key] = Map("pairwise", values, f"{a}-{b}", f"networks.*.{groups}", (-2.0, 2.0))
         group = PAIRS[self.config.pairs[0]][0]
         for m, label in labels.items():
             values = class_features(seen.features[m][group], label, self.problem.n_classes)
             names = ("background", *self.problem.classes)
             found[f"class_features/{group}/{m}"] = Map(
-                "stack", values, m, f"group {group}", comparable=False, names=names
+                "stack", values, m, f"{self.place(m)}.taps.{group}", comparable=False, names=names
             )
         return found
 

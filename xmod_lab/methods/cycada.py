@@ -293,7 +293,7 @@ class CyCADA(Method):
         found = {name: dataclasses.replace(one, layer=f"translator.{one.layer}") for name, one in inner}
         for m, slices in batch.items():
             logits, seen = self.seen(self.translate(slices.image, m, self.target))
-            found |= class_maps(logits, m, ("background", *self.problem.classes))
+            found |= class_maps(logits, m, ("background", *self.problem.classes), "segmenter.decoder.head")
             if self.feature_critic is not None:
                 p = over_image(self.feature_critic(seen).float().sigmoid(), slices.image)[:, 0]
                 found[f"domain/{m}"] = Map("mask", p, m, "feature_critic", (0.0, 1.0))

@@ -93,8 +93,12 @@ class FCNBaseline(Method):
 
     def network(self, modality: str) -> SharedFCN:
         """The network that segments `modality`: its own, or the shared one. LabError if it is unknown."""
+        return self.get_submodule(self.place(modality))  # type: ignore[return-value]
+
+    def place(self, modality: str) -> str:
+        """The dotted name of `network`."""
         self.domain(modality)
-        return self.networks[modality if self.config.sharing == "none" else "all"]  # type: ignore[return-value]
+        return f"networks.{modality if self.config.sharing == 'none' else 'all'}"
 
     def domain(self, modality: str) -> int:
         """Which set of normalisation statistics `modality` uses. Raises LabError for one it was not trained with."""
@@ -166,11 +170,14 @@ class FCNBaseline(Method):
         for modality in [m for m in batch if m in self.problem.labelled]:
             p = self.segment(batch[modality].image, modality).float().softmax(1)
             names = ("background", *self.problem.classes)
-            found[f"probability/{modality}"] = Map("stack", p, modality, "head", (0.0, 1.0), names=names)
+            found[f"probability/{modality}"] = Map(
+                "stack", p, modality, f"{self.place(modality)}.head", (0.0, 1.0), names=names
+            )
             if self.config.sharing == "kernels":
                 for layer, module in self.network(modality).named_modules():
                     if isinstance(module, DomainNorm2d):
                         values = normalisation_state(module, self.domain(modality))[None]
                         name = f"normalisation/{layer}/{modality}"
-                        found[name] = Map("pairwise", values, modality, layer, comparable=False, names=STATISTICS)
+                        where = f"{self.place(modality)}.{layer}"
+                        found[name] = Map("pairwise", values, modality, where, comparable=False, names=STATISTICS)
         return found

@@ -158,7 +158,7 @@ class Pix2Pix(Method):
         edges = [x.shape[2] // 2 ** (i + 1) for i in range(len(lost))]
         names = (*(f"skip of {edge} px" for edge in edges[:-1]), f"centre of {edges[-1]} px")
         found = {
-            f"skips/{t}/{s}": Map("stack", torch.stack(lost, 1), s, "generator.taps", (0.0, 2.0), names=names),
+            f"skips/{t}/{s}": Map("stack", torch.stack(lost, 1), s, "generator.taps.*", (0.0, 2.0), names=names),
             f"residual/{t}/{s}": Map("mask", difference(made, x), s, "generator", (0.0, 2.0)),
             f"critic/{t}/{s}": Map("mask", over_image(self._scores(x, made), x)[:, 0], s, "critic.patches"),
         }

@@ -37,7 +37,8 @@ def maps_of(method: PnPAdaNet, batch: Batch) -> dict[str, Map]:
         found |= class_maps(seen.logits, m, names, "segmenter.head")
         means = [over_image(seen.features[g].float().abs().mean(1, keepdim=True), image) for g in LEVELS]
         titles = tuple(f"group {g}" for g in LEVELS)
-        found[f"levels/{m}"] = Map("stack", torch.cat(means, 1), m, "segmenter.taps", comparable=False, names=titles)
+        layer = f"segmenter.taps.[{''.join(LEVELS)}]"
+        found[f"levels/{m}"] = Map("stack", torch.cat(means, 1), m, layer, comparable=False, names=titles)
         found[f"features/{m}"] = _features(seen, image, m, last)
         if m == method.target:
             found[f"unplugged/{m}"] = _features(method.segmenter.see(image), image, m, last)

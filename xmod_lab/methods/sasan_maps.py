@@ -44,15 +44,17 @@ def maps_of(method: SASAN, batch: Batch) -> dict[str, Map]:
         for m, (values, classes) in {s: (maps, logits), t: method.attention[t](made)}.items():
             layer, where = f"attention.{m}", f"{m}/{s}"
             numbers = tuple(str(i + 1) for i in range(values.shape[1]))
-            found[f"attention/{where}"] = Map("stack", over_image(values, image), s, layer, names=numbers)
-            found[f"gram/{where}"] = Map("pairwise", gram(values), s, layer, (-1.0, 1.0))
+            found[f"attention/{where}"] = Map("stack", over_image(values, image), s, f"{layer}.maps", names=numbers)
+            found[f"gram/{where}"] = Map("pairwise", gram(values), s, f"{layer}.maps", (-1.0, 1.0))
             if classes is not None:
                 seen = over_image(classes.float().softmax(1), image)
-                found[f"segmentation/{where}"] = Map("stack", seen, s, layer, (0.0, 1.0), names=names)
+                found[f"segmentation/{where}"] = Map(
+                    "stack", seen, s, f"{layer}.classify", (0.0, 1.0), names=names
+                )
         for kind in ("gamma", "beta"):
             each = [taps[f"{layer}.{kind}"][0].float() for layer in LAYERS.values()]
             means = [over_image((v.abs() if kind == "gamma" else v).mean(1, keepdim=True), image) for v in each]
-            layer = f"generators.{s}->{t}.blocks"
+            layer = f"generators.{s}->{t}.blocks.*.{kind}"
             found[f"{kind}/{t}/{s}"] = Map("stack", torch.cat(means, 1), s, layer, names=tuple(LAYERS))
         change = difference(over_image(made, image), image)
         found[f"residual/{t}/{s}"] = Map("mask", change, s, f"generators.{s}->{t}", (0.0, 2.0))

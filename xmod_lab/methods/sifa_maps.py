@@ -47,7 +47,7 @@ def maps_of(method: SIFA, batch: Batch) -> dict[str, Map]:
             found[f"{name}/{m}"] = Map("mask", values, m, layer, span)
 
         keep(f"style/{other}", (made.float() - x.float()).mean(1), layer, (-2.0, 2.0))
-        keep(f"added/{other}", added.mean(1), layer, None)
+        keep(f"added/{other}", added.mean(1), f"{layer}.added", None)
         keep(f"residual/{other}", difference(made, x), layer, (0.0, 2.0))
         keep(f"cycle_residual/{other}", difference(back, x), layer, (0.0, 2.0))
         for name, image, judge in (("real", x, m), (other, made, other)):

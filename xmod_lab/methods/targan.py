@@ -40,6 +40,8 @@ OFFICIAL: dict[str, object] = {
     "critic_rate": 3e-4,
     "reconstruction_weight": 1.0,
 }
+LAYERS = {"cut": "heads.image", "area": "heads.area", "crossing": "heads.*", "similarity": "centre_tap"}
+"""what in the averaged generator makes a kind of map"""
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,8 @@ class TarGAN(Method):
                 for kind, values in masks.items():
                     span = (-1.0, 1.0) if kind == "similarity" else (0.0, 1.0)
                     name = f"{kind}/{target}/{modality}"
-                    found[name] = Map("mask", fitted(values, s.image), modality, kind, span)
+                    layer = f"averaged.module.{LAYERS[kind]}" if kind in LAYERS else kind
+                    found[name] = Map("mask", fitted(values, s.image), modality, layer, span)
             rows = []
             for name, image in judged.items():
                 scores, slots = self.critics["image"](image)

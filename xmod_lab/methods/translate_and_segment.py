@@ -17,6 +17,7 @@ from xmod_lab.methods.base import Batch, Problem, Stage, adam, index_of, one_of,
 from xmod_lab.methods.enriched import translating
 from xmod_lab.methods.translated import derivation, residual_map, trained_translator, translation
 from xmod_lab.methods.unet import SCHEDULES, UNetBaseline, UNetConfig
+from xmod_lab.models.blocks import Tap
 
 DIRECTIONS = ("source_to_target", "target_to_source")
 
@@ -56,6 +57,7 @@ class TranslateAndSegment(UNetBaseline):
         one_of(TranslateAndSegment, "individual", config.individual, (False,))
         self.source, self.target = source_and_target(problem, "TranslateAndSegment")
         super().__init__(config, problem)
+        self.made_tap = Tap()
         self.home = self.target if config.direction == "source_to_target" else self.source
 
     @classmethod
@@ -82,7 +84,7 @@ class TranslateAndSegment(UNetBaseline):
     def at_home(self, image: Tensor, modality: str) -> Tensor:
         """(b, k, h, w) of `modality` as the U-Net sees them: translated, unless they look right as they are."""
         index_of(modality, self.problem.modalities)
-        return image if modality == self.home else self.translated(image, modality, self.home)
+        return image if modality == self.home else self.made_tap(self.translated(image, modality, self.home))
 
     def logits(self, batch: Batch, modality: str) -> Tensor:
         """Of the labelled slices of a training batch, with the derived translations that are in it."""
@@ -101,8 +103,8 @@ class TranslateAndSegment(UNetBaseline):
         found: dict[str, Map] = {}
         for m, slices in batch.items():
             made = self.at_home(slices.image, m)
-            found |= class_maps(self.network(m)(made), m, ("background", *self.problem.classes))
+            names = ("background", *self.problem.classes)
+            found |= class_maps(self.network(m)(made), m, names, self.head(m))
             if m != self.home:
-                layer = f"read.{self.config.translator}"
-                found |= residual_map(slices.image, made, m, self.home, layer)
+                found |= residual_map(slices.image, made, m, self.home, "made_tap")
         return found

@@ -258,7 +258,8 @@ class UAGAN(Method):
                         values = values.mean(1, keepdim=True) if kind == "gate" else summed(values)
                         values = F.interpolate(values, image.shape[2:], mode="bilinear", align_corners=False)[:, 0]
                         name = f"{kind}/{stream}/{level}/{modality}"
-                        found[name] = Map("mask", values, modality, tap, (0.0, 1.0), comparable=kind == "gate")
+                        layer = f"generator.{tap}"
+                        found[name] = Map("mask", values, modality, layer, (0.0, 1.0), comparable=kind == "gate")
         return found
 
 

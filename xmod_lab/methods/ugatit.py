@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -132,7 +133,12 @@ class UGATIT(CycleGAN):
         found: dict[str, Map] = {}
         for s, t in [(s, t) for s, t in self.translations if s in batch]:
             with record(self, "*.cam.tap") as seen:
-                found |= super().maps({s: batch[s]})
+                own = super().maps({s: batch[s]})
+            for name, one in own.items():
+                if name.startswith("critic"):
+                    scale = "global" if name.startswith("critic/global/") else "local"
+                    one = dataclasses.replace(one, layer=f"{one.layer}.{scale}.patches")
+                found[name] = one
             layers = {f"cam/{t}/{s}": f"generators.{s}->{t}"}
             for scale, tail in (("local", ""), ("global", "/global")):
                 layers[f"critic_cam{tail}/real/{s}"] = f"critics.{t}->{s}.{scale}"

@@ -70,10 +70,11 @@ class UMMKD(FCNBaseline):
         rows = {}
         for m, label in labels.items():
             rows[m] = soft_confusion(class_logits(self.segment(batch[m].image, m), label)[0], self.config.temperature)
-            found[f"confusion/{m}"] = Map("pairwise", rows[m][None], m, "head", (0.0, 1.0), names=names)
+            layer = f"{self.place(m)}.head"
+            found[f"confusion/{m}"] = Map("pairwise", rows[m][None], m, layer, (0.0, 1.0), names=names)
         for a, b in combinations(rows, 2):
             values = (rows[a] - rows[b])[None]
             found[f"confusion_difference/{a}-{b}"] = Map(
-                "pairwise", values, f"{a}-{b}", "head", (-1.0, 1.0), names=names
+                "pairwise", values, f"{a}-{b}", "networks.*.head", (-1.0, 1.0), names=names
             )
         return found

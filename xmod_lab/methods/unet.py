@@ -107,6 +107,10 @@ class UNetBaseline(Method):
         """(b, k, h, w) -> logits (b, c, h, w) by the network of `modality`."""
         return self.network(modality)(image)
 
+    def head(self, modality: str) -> str:
+        """Name of the module that gives the logits of `modality`."""
+        return f"networks.{modality if self.config.individual else SHARED}"
+
     def taken_for(self, modality: str) -> str:
         """The modality as which `maps` segments: one without labels passes for the first that has some."""
         return modality if modality in self.problem.labelled else self.problem.labelled[0]
@@ -117,7 +121,8 @@ class UNetBaseline(Method):
         found: dict[str, Map] = {}
         for modality, slices in batch.items():
             logits = self.segment(slices.image, self.taken_for(modality))
-            found |= class_maps(logits, modality, ("background", *self.problem.classes))
+            layer = self.head(self.taken_for(modality))
+            found |= class_maps(logits, modality, ("background", *self.problem.classes), layer)
         return found
 
 
@@ -150,6 +155,9 @@ class MultiV4(UNetBaseline):
         """(b, k, h, w) -> logits (b, c, h, w) by the stream of `modality`."""
         self._known(modality)
         return self.networks[SHARED](image, modality)
+
+    def head(self, modality: str) -> str:
+        return f"networks.{SHARED}.decoders.{modality}"
 
 
 class TargetOnly(UNetBaseline):
