@@ -12,7 +12,7 @@ from torch import Tensor
 from xmod_lab.data.batches import Slices
 from xmod_lab.data.prepare import Prepared
 from xmod_lab.errors import LabError
-from xmod_lab.evaluate.runs import test_volumes
+from xmod_lab.evaluate.runs import fullest, slices_at, test_volumes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,9 +74,7 @@ def agreement_table(models: Mapping[str, BiGL], prepared: Prepared, slices: int 
     for modality in prepared.modalities:
         found: list[Slices] = []
         for case in test_volumes(prepared, modality):
-            area = (case.geometry.forward(case.truth, "nearest") > 0).sum((1, 2))
-            kept = torch.from_numpy(np.sort(np.argsort(area, kind="stable")[-slices:]))
-            found.append(_at(case.slices, kept))
+            found.append(slices_at(case.slices, fullest(case, slices)))
         together = _together(found)
         for name, model in models.items():
             device = next(model.parameters()).device
@@ -91,11 +89,6 @@ def _of_others(patients: Sequence[str], modality: str) -> list[int]:
     if len(set(patients)) < 2:
         raise LabError(f"slices of {modality} of one patient have no other to be compared with", where="agreement")
     return [next(j % n for j in range(i, i + n) if patients[j % n] != patients[i]) for i in range(n)]
-
-
-def _at(slices: Slices, kept: Tensor) -> Slices:
-    names = [slices.patient[i] for i in kept.tolist()]
-    return Slices(slices.image[kept], None, slices.foreground[kept], names, slices.index[kept])
 
 
 def _together(parts: list[Slices]) -> Slices:

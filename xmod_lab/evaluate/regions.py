@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from xmod_lab.data.prepare import Prepared
-from xmod_lab.evaluate.runs import structures_of, test_volumes
+from xmod_lab.evaluate.runs import Case, slices_at, structures_of, test_volumes
+from xmod_lab.maps import Map
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,30 @@ def inside_outside(values: np.ndarray, inside: np.ndarray, body: np.ndarray) -> 
 
 
 @torch.no_grad()
+def volume_maps(
+    method: Method, case: Case, prefix: str = "", kept: torch.Tensor | None = None, batch: int = 32
+) -> dict[str, Map]:
+    """The method's maps of the slices of a test volume, or of those whose numbers are `kept`: float32 on the CPU.
+
+    Those whose name begins with `prefix`. What needs labels is left out, as no labels are shown; and so are matrices
+    that are of a batch or of the weights, which have no entry for each slice.
+    """
+    parts: dict[str, list[Map]] = {}
+    numbers = torch.arange(len(case.slices.image)) if kept is None else kept
+    for some in numbers.split(batch):
+        slices = slices_at(case.slices, some)
+        slices = slices._replace(image=slices.image.to(next(method.parameters()).device))
+        for name, one in method.maps({case.modality: slices}).items():  # type: ignore[operator]
+            if name.startswith(prefix) and len(one.values) == len(some):
+                parts.setdefault(name, []).append(dataclasses.replace(one, values=one.values.float().cpu()))
+    whole = {name: torch.cat([one.values for one in each]) for name, each in parts.items()}
+    return {
+        name: dataclasses.replace(parts[name][0], values=values)
+        for name, values in whole.items()
+        if len(values) == len(numbers)
+    }
+
+
 def map_ratios(method: Method, prepared: Prepared, prefix: str, batch: int = 32) -> pd.DataFrame:
     """`inside_outside` of every `mask` map whose name begins with `prefix`, over each test volume.
 
@@ -42,21 +68,14 @@ def map_ratios(method: Method, prepared: Prepared, prefix: str, batch: int = 32)
         for case in test_volumes(prepared, modality):
             inside = case.geometry.forward(case.truth, "nearest") > 0
             body = case.slices.foreground.numpy() | inside
-            parts: dict[str, list[np.ndarray]] = {}
-            for start in range(0, len(inside), batch):
-                some = slice(start, start + batch)
-                slices = case.slices._replace(image=case.slices.image[some].to(next(method.parameters()).device))
-                for name, found in method.maps({modality: slices}).items():  # type: ignore[operator]
-                    if name.startswith(prefix) and found.kind == "mask":
-                        parts.setdefault(name, []).append(found.values.float().cpu().numpy())
-            for name, values in parts.items():
-                ratio = inside_outside(np.concatenate(values), inside, body)
+            masks = {name: m for name, m in volume_maps(method, case, prefix, batch=batch).items() if m.kind == "mask"}
+            for name, found in masks.items():
+                ratio = inside_outside(found.values.numpy(), inside, body)
                 shown = name.removesuffix(f"/{modality}")
                 rows.append({"patient": case.patient, "modality": modality, "map": shown, "ratio": ratio})
     return pd.DataFrame(rows)
 
 
-@torch.no_grad()
 def map_correlations(method: Method, prepared: Prepared, prefix: str, batch: int = 32) -> pd.DataFrame:
     """How much each map of a `stack` and each structure occupy the same pixels, over each test volume.
 
@@ -73,13 +92,8 @@ def map_correlations(method: Method, prepared: Prepared, prefix: str, batch: int
         for case in test_volumes(prepared, modality):
             truth = case.geometry.forward(case.truth, "nearest")
             body = case.slices.foreground.numpy() | (truth > 0)
-            parts = []
-            for start in range(0, len(truth), batch):
-                image = case.slices.image[start : start + batch].to(next(method.parameters()).device)
-                slices = case.slices._replace(image=image, foreground=case.slices.foreground[start : start + batch])
-                maps = method.maps({modality: slices})  # type: ignore[operator]
-                parts.append(maps[f"{prefix}{modality}/{modality}"].values.float().cpu().numpy())
-            values = np.concatenate(parts).swapaxes(0, 1)[:, body]
+            found = volume_maps(method, case, prefix, batch=batch)[f"{prefix}{modality}/{modality}"]
+            values = found.values.numpy().swapaxes(0, 1)[:, body]
             for structure, members in structures_of(prepared).items():
                 mask = np.isin(truth, members)[body].astype(np.float64)
                 for number, value in enumerate(values):

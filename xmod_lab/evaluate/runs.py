@@ -52,6 +52,18 @@ def test_volumes(prepared: Prepared, modality: str) -> Iterator[Case]:
             yield Case(patient, modality, slices, geometry, volume.spacing, truth)
 
 
+def slices_at(slices: Slices, kept: torch.Tensor) -> Slices:
+    """Some of the slices by their number in the batch (n,), without labels."""
+    names = [slices.patient[i] for i in kept.tolist()]
+    return Slices(slices.image[kept], None, slices.foreground[kept], names, slices.index[kept])
+
+
+def fullest(case: Case, count: int | None) -> torch.Tensor:
+    """Numbers (n,) of the `count` slices with most of the task's classes, in their order; all of them for None."""
+    area = (case.geometry.forward(case.truth, "nearest") > 0).sum((1, 2))
+    return torch.from_numpy(np.sort(np.argsort(area, kind="stable")[-(count or len(area)) :]))
+
+
 def predict_volume(method: Method, case: Case, network: str | None = None, batch: int = 32) -> np.ndarray:
     """Class indices (x, y, z) uint8 on the volume's own grid, every slice predicted exactly once.
 
@@ -61,7 +73,6 @@ def predict_volume(method: Method, case: Case, network: str | None = None, batch
     return labels_of(method, case, lambda image: method.segment(image, network or case.modality), batch=batch)  # type: ignore[operator]
 
 
-@torch.no_grad()
 def labels_of(
     method: Method,
     case: Case,
@@ -70,10 +81,22 @@ def labels_of(
     batch: int = 32,
 ) -> np.ndarray:
     """`predict_volume` by another function of slices (b, k, S, S), or of other slices of the case than its own."""
+    return case.geometry.labels(probabilities_of(method, case, logits_of, image, batch))
+
+
+@torch.no_grad()
+def probabilities_of(
+    method: Method,
+    case: Case,
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
+    image: torch.Tensor | None = None,
+    batch: int = 32,
+) -> np.ndarray:
+    """Class probabilities (D, c, S, S) float32 of what `labels_of` brings back to the grid."""
     device = next(method.parameters()).device
     images = (case.slices.image if image is None else image).split(batch)
     parts = [logits_of(part.to(device)).float().softmax(1).cpu().numpy() for part in images]
-    return case.geometry.labels(np.concatenate(parts))
+    return np.concatenate(parts)
 
 
 def structures_of(prepared: Prepared) -> dict[str, list[int]]:
@@ -86,6 +109,12 @@ def structures_of(prepared: Prepared) -> dict[str, list[int]]:
 def networks_for(method: Method, modality: str) -> tuple[str, ...]:
     """The networks that segment `modality`: all of a method that has several (the cross-modality matrix)."""
     return tuple(getattr(method, "segmenters", ())) or (modality,)
+
+
+def network_for(method: Method, modality: str) -> str:
+    """The one that shows how `modality` is segmented: its own, or else the first."""
+    networks = networks_for(method, modality)
+    return modality if modality in networks else networks[0]
 
 
 def score_names(table: pd.DataFrame) -> dict[str, float]:
@@ -157,10 +186,8 @@ def _example(method: Method, case: Case) -> dict[str, Any]:
     """The slice with most of the structures in it, as the network saw it, with truth and prediction (S, S)."""
     truth = case.geometry.forward(case.truth, "nearest")
     row = int((truth > 0).sum((1, 2)).argmax())
-    networks = networks_for(method, case.modality)
-    network = case.modality if case.modality in networks else networks[0]
     image = case.slices.image[row : row + 1].to(next(method.parameters()).device)
-    logits = method.segment(image, network)  # type: ignore[operator]
+    logits = method.segment(image, network_for(method, case.modality))  # type: ignore[operator]
     return {
         "image": case.slices.image[row, image.shape[1] // 2].numpy().astype(np.float16),
         "truth": truth[row].astype(np.uint8),
