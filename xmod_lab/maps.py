@@ -84,7 +84,8 @@ def class_maps(
     }
 
 
-def _matching(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
+def matching(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
+    """Modules whose dotted name matches `pattern`, by name. Raises LabError listing the taps if there is none."""
     found = {name: module for name, module in model.named_modules() if name and fnmatchcase(name, pattern)}
     if not found:
         from xmod_lab.models.blocks import Tap
@@ -108,7 +109,7 @@ def record(model: nn.Module, pattern: str) -> Iterator[dict[str, list[Tensor]]]:
     """
     seen: dict[str, list[Tensor]] = {}
     with contextlib.ExitStack() as stack:
-        for name, module in _matching(model, pattern).items():
+        for name, module in matching(model, pattern).items():
             seen[name] = []
             hook = module.register_forward_hook(
                 lambda _m, _i, output, name=name: (
@@ -123,7 +124,7 @@ def record(model: nn.Module, pattern: str) -> Iterator[dict[str, list[Tensor]]]:
 def replace(model: nn.Module, pattern: str, fn: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Pass the output of every module that matches `pattern` through `fn` while the block runs (an intervention)."""
     with contextlib.ExitStack() as stack:
-        for module in _matching(model, pattern).values():
+        for module in matching(model, pattern).values():
             hook = module.register_forward_hook(lambda _m, _i, output: fn(output))
             stack.callback(hook.remove)
         yield
