@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +43,20 @@ def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
     return (divergence / np.log(2)).clamp(0, 1).sqrt()
 
 
+def appearances(names: Collection[str], source: str, target: str) -> dict[str, tuple[str, str]]:
+    """Maps that are there of slices of `source` and of their translation to `target`: by kind the names of both.
+
+    The first is ``<kind>/real/<source>`` or ``<kind>/<source>/<source>``, the second ``<kind>/<target>/<source>``.
+    """
+    found = {}
+    for made in names if target != source else ():
+        kind = made.removesuffix(f"/{target}/{source}")
+        for real in (f"{kind}/real/{source}", f"{kind}/{source}/{source}"):
+            if kind != made and real in names:
+                found[kind] = (real, made)
+    return found
+
+
 def attention_distances(method: BiGL, batch: Batch) -> list[dict[str, Any]]:
     """Mean distances of the rows of maps of slices and of translations: a row for each modality, kind of map and WITH.
 
@@ -53,10 +67,11 @@ def attention_distances(method: BiGL, batch: Batch) -> list[dict[str, Any]]:
     maps = method.maps(batch)
     for source, target in [way for way in method.translations if way[0] in batch]:
         others = _of_others(batch[source].patient, source)
+        pairs = appearances(maps, source, target)
         for kind in KINDS:
-            if f"{kind}/real/{source}" not in maps:
+            if kind not in pairs:
                 raise LabError("the segmenter has no attention", where=type(method).__name__)
-            real, made = (maps[f"{kind}/{image}/{source}"].values for image in ("real", target))
+            real, made = (maps[name].values for name in pairs[kind])
             for name, other in zip(WITH, (made, made[others]), strict=True):
                 distances = {"total_variation": total_variation, "jensen_shannon": jensen_shannon}
                 means = {key: float(distance(real, other).mean()) for key, distance in distances.items()}
