@@ -107,9 +107,9 @@ def attention_table(
     for where, seen in _seen(models, prepared, prefix, slices):
         modality = where["modality"]
         for name, one in seen.maps.items():
-            shown = {"map": name.removesuffix(f"/{modality}")}
             for part, measure, value in _measures(one, seen, prepared):
-                rows.append(where | shown | {"map": shown["map"] + part, "measure": measure, "value": value})
+                shown = name.removesuffix(f"/{modality}") + part
+                rows.append(where | {"map": shown, "measure": measure, "value": value})
         for target in prepared.modalities:
             for kind, (real, made) in appearances(seen.maps, modality, target).items():
                 value = _apart(seen.before[real], seen.maps[made], seen.body)
@@ -160,9 +160,9 @@ def beside_nulls(table: pd.DataFrame, value: str = "value") -> pd.DataFrame:
     if value not in table.columns or value in ("patient", "null"):
         raise LabError(f"the table has no column {value!r} of values", mend=f"it has {', '.join(table.columns)}")
     by = [name for name in ("modality", "map", "measure", "query", "key") if name in table.columns]
-    groups = {null: table[table["null"] == null].groupby(by, sort=False)[value] for null in table["null"].unique()}
     found = table[by].drop_duplicates().set_index(by)
-    for null, values in groups.items():
+    for null in sorted(table["null"].unique(), key=lambda name: name == SHUFFLED):  # the models first
+        values = table[table["null"] == null].groupby(by, sort=False)[value]
         found[null], found[f"{null} sd"] = values.mean(), values.std()
     found["patients"] = table.dropna(subset=value).groupby(by, sort=False)["patient"].nunique()
     return found.reset_index()
