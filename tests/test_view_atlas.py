@@ -18,10 +18,9 @@ from xmod_lab.data.prepare import Prepared, prepare
 from xmod_lab.data.volume import load_image
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.runs import test_volumes as volumes_of
-from xmod_lab.maps import Map
+from xmod_lab.maps import SHUFFLED, TRAINED, Map
 from xmod_lab.methods.base import Method, Problem
 from xmod_lab.view.atlas import case_view, in_units, maps_of_case, panel_of, place_of
-from xmod_lab.view.layers import SHUFFLED, TRAINED
 
 PROBLEM = Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32)
 

@@ -14,6 +14,10 @@ from torch.nn import functional as F
 
 from xmod_lab.errors import LabError
 
+TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled query"
+"""models that tables and views of maps set side by side: as trained; with the weights it began with; the first with its
+rows dealt to other queries, so that what is left is no matter of who looks"""
+
 
 @dataclass(frozen=True)
 class Map:

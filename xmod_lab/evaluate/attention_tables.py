@@ -36,7 +36,7 @@ from xmod_lab.evaluate.attention import (
 from xmod_lab.evaluate.interventions import shuffled
 from xmod_lab.evaluate.regions import inside_outside, volume_maps
 from xmod_lab.evaluate.runs import fullest, structures_of, test_volumes
-from xmod_lab.maps import Map
+from xmod_lab.maps import SHUFFLED, TRAINED, UNTRAINED, Map
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from xmod_lab.methods.base import Method
     from xmod_lab.runs import Run
 
-TRAINED, UNTRAINED, SHUFFLED = "trained", "untrained", "shuffled query"
 COLUMNS = ("patient", "modality", "map", "null", "measure", "value")
 ORGANS = ("patient", "modality", "map", "null", "query", "key", "mass", "chance", "ratio")
 Maps = Mapping[str, Map]

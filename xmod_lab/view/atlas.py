@@ -13,8 +13,8 @@ from xmod_lab.data.batches import Slices
 from xmod_lab.data.prepare import Prepared, test_slices
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.runs import Case
-from xmod_lab.maps import Map
-from xmod_lab.view.layers import TRAINED, Place
+from xmod_lab.maps import TRAINED, Map
+from xmod_lab.view.layers import Place
 from xmod_lab.view.query_view import QueryView, query
 
 if TYPE_CHECKING:

@@ -13,9 +13,6 @@ from xmod_lab.maps import Map
 
 UNIFORM = "times uniform attention"
 """unit of maps of positions whose rows sum to 1: times N, so that looking everywhere alike is 1"""
-TRAINED, SHUFFLED = "trained", "shuffled query"
-"""models that every view knows: the maps as given, and the same with queries permuted, which is what they say of
-no query in particular"""
 
 
 class Place(NamedTuple):

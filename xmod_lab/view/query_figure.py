@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xmod_lab.view.layers import TRAINED, sides_of
+from xmod_lab.maps import TRAINED
+from xmod_lab.view.layers import sides_of
 from xmod_lab.view.pairwise import _cross
 from xmod_lab.view.slices import _grid, _legend, _row_name, draw_contours, draw_slice
 from xmod_lab.view.style import COLOURS, colours_of

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xmod_lab.maps import SHUFFLED
 from xmod_lab.view.embed import embedded, packed, quantised, safe_json
-from xmod_lab.view.layers import SHUFFLED, sides_of
+from xmod_lab.view.layers import sides_of
 from xmod_lab.view.query_figure import window_of
 from xmod_lab.view.style import COLOURS, colours_of
 

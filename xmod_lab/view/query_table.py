@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from xmod_lab.evaluate.attention import row_entropy
+from xmod_lab.losses.affinity import class_masks
 from xmod_lab.view.layers import Layer
 
 if TYPE_CHECKING:
@@ -37,16 +40,7 @@ def tabled(view: QueryView) -> pd.DataFrame:
 
 def shares_of(labels: np.ndarray, classes: int, grid: tuple[int, int]) -> np.ndarray:
     """Class indices (h, w) -> (classes + 1, u, v): how much of each cell is of each class, background first."""
-    one_hot = (labels[None] == np.arange(classes + 1)[:, None, None]).astype(float)
-    across = [_cells(edge, cells) for edge, cells in zip(labels.shape, grid, strict=True)]
-    return np.asarray(across[0] @ one_hot @ across[1].T)
-
-
-def _cells(edge: int, cells: int) -> np.ndarray:
-    """(cells, edge) weights that average pixels over cells, whose borders may lie within a pixel; rows sum to 1."""
-    ends = np.arange(cells + 1) * edge / cells
-    low, high = np.maximum(ends[:-1, None], np.arange(edge)), np.minimum(ends[1:, None], np.arange(edge) + 1)
-    return np.asarray(np.clip(high - low, 0, None) * cells / edge)
+    return np.asarray(class_masks(torch.from_numpy(labels.astype(np.int64))[None], classes + 1, grid)[0].numpy())
 
 
 def _row(view: QueryView, layer: Layer, values: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
@@ -55,7 +49,7 @@ def _row(view: QueryView, layer: Layer, values: np.ndarray, labels: np.ndarray |
     share = size / (size.sum() or 1.0)
     row, column = np.unravel_index(int(size.argmax()), size.shape)
     _, height, width = view.shape
-    found: dict[str, Any] = {"entropy": entropy(share)}
+    found: dict[str, Any] = {"entropy": row_entropy(torch.from_numpy(share.ravel())).item()}
     middle = (int((row + 0.5) * height / size.shape[0]), int((column + 0.5) * width / size.shape[1]))
     found["strongest at"] = f"{middle}"
     found["strongest"] = float(values[row, column])
@@ -66,12 +60,6 @@ def _row(view: QueryView, layer: Layer, values: np.ndarray, labels: np.ndarray |
             if cells.any():
                 found |= {f"mass on {name}": float((share * cells).sum()), f"chance of {name}": float(cells.mean())}
     return found
-
-
-def entropy(share: np.ndarray) -> float:
-    r""":math:`-\sum p \ln p / \ln N` of N shares that sum to 1: 0 if one has all, 1 if all have the same."""
-    p = share.ravel()[share.ravel() > 0]
-    return float(-(p * np.log(p)).sum() / np.log(share.size)) if share.size > 1 else 0.0
 
 
 def _values(view: QueryView, values: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xmod_lab.errors import LabError
+from xmod_lab.maps import SHUFFLED, TRAINED
 from xmod_lab.view.layers import (
-    SHUFFLED,
-    TRAINED,
     Layer,
     Place,
     images_of,
