@@ -1,13 +1,14 @@
 # make lab      set up, make the phantoms, run the smoke series      make jupyter    JupyterLab on 00_start_here
 # make test     set up what is missing, run the tests                make exercises  write the students' notebooks
 # make bench    train and score the grid behind the tables           make html       the pages of a series run, again
-# make lint     style and types only                                 make clean      drop caches and build leftovers
+# make lint     style and types only                                 make site       a web site of a series run and the tables
+# make doctor   what works on this machine                           make clean      drop caches and build leftovers
 #
 # PYTHON=python3.12   the interpreter of .venv (3.11 or newer)
 # TORCH=cpu           PyTorch's own wheel index (cpu, cu128, ...), remembered by .venv; TORCH= goes back to the usual one
 # JOBS=2              processes side by side
 # SUITE=lesson        the grid of `make bench`
-# RUN=series/...      the run that `make html` shows; the newest if not given
+# RUN=series/...      the run that `make html` and `make site` show; the newest if not given
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -38,7 +39,7 @@ ifneq "$(strip $(FOUND))" "$(strip $(WANTED))"
 .PHONY: $(INSTALLED)
 endif
 
-.PHONY: help setup lab test jupyter bench exercises html lint doctor clean
+.PHONY: help setup lab test jupyter bench exercises html site lint doctor clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -80,6 +81,9 @@ exercises: $(INSTALLED)
 html: $(INSTALLED)
 	@test -n "$(RUN)" || { echo "no run of the series is there yet: make lab"; exit 1; }
 	$(LAB) series html "$(RUN)"
+
+site: $(INSTALLED)
+	@$(LAB) site $(if $(RUN),--run "$(RUN)")
 
 lint: $(INSTALLED)
 	@$(PY) -m ruff check .

@@ -157,6 +157,22 @@ def export_nnunet(
 
 
 @app.command()
+def site(
+    run: Annotated[
+        list[Path] | None, typer.Option(help="folder of a series run, as often as needed; the newest if not given")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="folder of the recorded suites")] = Path("results"),
+    out: Annotated[Path, typer.Option(help="the site; replaced if it is one")] = Path("site"),
+) -> None:
+    """Executed notebooks, gallery, atlas and recorded tables as a static web site that needs no network."""
+    from xmod_lab.site.build import build, newest
+
+    built = build(run or [newest()], results, out)
+    failed = f", failed: {', '.join(built.failed)}" if built.failed else ""
+    print(f"{built.notebooks} notebooks{failed}; {built.records} recorded suites\n{built.home}")
+
+
+@app.command()
 def doctor() -> None:
     """Versions, device, precision that pays, widgets, browser, disk: what is missing and how to get it."""
     from xmod_lab.doctor import main as check

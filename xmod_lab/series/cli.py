@@ -56,6 +56,7 @@ def run(
 ) -> None:
     """Execute notebooks, prove that they ran, compare their scores, and write HTML, JUnit XML and report.json."""
     with _usage():
+        from xmod_lab.device import commit
         from xmod_lab.profiles import profile_of
         from xmod_lab.series import page, report
         from xmod_lab.series import run as runner
@@ -65,14 +66,14 @@ def run(
         planned = runner.plan(names or [], profile, dataset, extra, notebooks)
         workers = min(jobs or runner.default_jobs(profile, len(planned)), len(planned))
         out = out or runner.default_out()
-        began = time.monotonic()
+        began, date = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with _progress(planned) as watch:
             results = runner.execute(
                 planned, out, runs=runs, workers=workers, limits=runner.Limits(limit, cell_timeout, memory), watch=watch
             )
         about: dict[str, Any] = {
             "profile": profile, "dataset": dataset, "parameters": extra, "jobs": workers,
-            "seconds": round(time.monotonic() - began, 2),
+            "seconds": round(time.monotonic() - began, 2), "date": date, "commit": commit(),
         }  # fmt: skip
         if notebooks is not None and expected_file is None:  # other notebooks have other numbers
             expected_file = notebooks / "expected" / f"{profile}.json"

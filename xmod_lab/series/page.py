@@ -8,6 +8,7 @@ import functools
 import html
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,17 @@ _CODE_OR_MATH = re.compile(
 )
 
 
-def with_mathml(markdown: str) -> str:
-    """Markdown with its TeX (``$...$``, ``$$...$$``) turned into MathML, which browsers set without a script."""
+def with_mathml(markdown: str, put: Callable[[str], str] = lambda mathml: mathml) -> str:
+    """Markdown with its TeX (``$...$``, ``$$...$$``) turned into MathML, which browsers set without a script.
+
+    put: what to write in place of each equation, given its MathML.
+    """
     from latex2mathml.converter import convert
 
     def one(match: re.Match[str]) -> str:
-        if match[1]:
-            return convert(" ".join(match[1].split()), display="block")
-        return convert(match[2]) if match[2] else match[0]
+        # As commands: the converter does not escape what stands in \text{...}.
+        tex = " ".join((match[1] or match[2] or "").split()).replace("<", r"\lt ").replace(">", r"\gt ")
+        return put(convert(tex, display="block" if match[1] else "inline")) if tex else match[0]
 
     return _CODE_OR_MATH.sub(one, markdown)
 

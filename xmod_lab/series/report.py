@@ -34,7 +34,7 @@ def recorded(results: list[Result]) -> expected.Scores:
 
 
 def write(out: Path, results: list[Result], differences: list[str], about: dict[str, Any]) -> None:
-    """Write report.json and junit.xml into `out`. `about`: profile, dataset, jobs, seconds and so on, as they are."""
+    """Write report.json and junit.xml into `out`. `about`: profile, dataset, jobs, seconds, date and so on."""
     rows = [dataclasses.asdict(result) | {"slow": result.slow} for result in results]
     write_json(
         out / "report.json",

@@ -1,0 +1,82 @@
+"""Recorded suites (results/) and README's pictures, as the site shows them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xmod_lab.errors import LabError
+from xmod_lab.files import read_json
+from xmod_lab.site import text
+
+_ABOUT = re.compile(r"([^\n](?:[^\n]|\n(?!\n))*)\n\n<!-- (?:claims|table): ([\w-]+) -->")
+"""README's paragraph about a suite, above the suite's table"""
+_OWN_LINK = re.compile(r":?\s*\[results/[^\]]*\]\([^)]*\)\s*$")
+_PICTURE = re.compile(r"^!\[([^\]]*)\]\(([^)\s]+)\)\n(?:\n\*([^*]+)\*\n)?", re.M)
+
+
+class Record(NamedTuple):
+    """A recorded suite: what README says of it, its page, what became of its claims (HTML each), and its stamp."""
+
+    name: str
+    about: str
+    body: str
+    claims: str
+    stamp: list[str]
+
+
+def names(folder: Path, readme: str) -> list[str]:
+    """Suites recorded in `folder`, in README's order, others after them. Raises LabError if there is none."""
+    order = {match[2]: place for place, match in enumerate(_ABOUT.finditer(readme))}
+    recorded = sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".csv").is_file())
+    found = sorted(recorded, key=lambda name: order.get(name, len(order)))
+    if not found:
+        mend = "name their folder with --results, or make one: xmod-lab bench report --suite lesson --record results"
+        raise LabError("no recorded results", where=folder, mend=mend)
+    return found
+
+
+def record(name: str, folder: Path, readme: str, where: text.Where) -> Record:
+    """Suite `name` of `folder`. One without a page of its own (U-Net baselines) shows the table of its runs."""
+    from xmod_lab.bench import tables
+    from xmod_lab.bench.page import grid_of, verdict_counts
+
+    page = folder / f"{name}.md"
+    if page.is_file():
+        body = text.html(page.read_text(encoding="utf-8"), where)
+    else:
+        body = text.html(f"# {name}\n\n{tables.summary(folder / f'{name}.csv')}")
+    claims = text.html(verdict_counts(name, folder)) if grid_of(name) else ""
+    about = {match[2]: _OWN_LINK.sub(".", match[1]) for match in _ABOUT.finditer(readme)}.get(name, "")
+    return Record(name, text.html(about, where), body, claims, stamp(read_json(folder / f"{name}.json"), name))
+
+
+def stamp(facts: dict[str, Any], name: str) -> list[str]:
+    """Profile, number of runs, device, commits and versions of a record."""
+    from xmod_lab.bench.suites import suite
+
+    profiles = ", ".join(dict.fromkeys(spec.profile for spec in suite(name)))
+    versions = [f"{package} {', '.join(found)}" for package, found in facts["versions"].items()]
+    commits = ", ".join(map(short, facts["commit"]))
+    made = f"{facts['runs']} runs on {', '.join(facts['device'])}"
+    return [f"{profiles} profile", made, f"commit {commits}", f"Python {', '.join(facts['python'])}", *versions]
+
+
+def short(commit: str) -> str:
+    """A commit as people read it; "+" says that files differed from it."""
+    return commit[:10] + "+" * commit.endswith("+")
+
+
+class ReadmePicture(NamedTuple):
+    path: str  # as README has it
+    alt: str
+    caption: str  # HTML
+
+
+def pictures(readme: str, where: text.Where) -> list[ReadmePicture]:
+    """README's pictures in order, each with the line in italics below it, if it has one."""
+    return [
+        ReadmePicture(match[2], match[1], text.html(match[3], where) if match[3] else "")
+        for match in _PICTURE.finditer(readme)
+    ]
