@@ -159,6 +159,11 @@ def eventually(condition, seconds=60):
     return condition()
 
 
+def test_the_report_says_when_and_of_which_commit(series):
+    about = json.loads((series[1] / "report.json").read_text())
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", about["date"]) and "commit" in about
+
+
 def test_junit_is_well_formed(series):
     suite = ElementTree.parse(series[1] / "junit.xml").getroot().find("testsuite")
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("9", "7", "1")

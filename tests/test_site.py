@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from xmod_lab import cli
 from xmod_lab.errors import LabError
-from xmod_lab.series import report, source
+from xmod_lab.series import report
 from xmod_lab.series.run import Result
 from xmod_lab.site import build as builder
 from xmod_lab.site import pages, text
@@ -64,7 +64,7 @@ def test_the_site_of_the_whole_series_and_all_records(tmp_path_factory: pytest.T
     builder.build([folder], RESULTS, tmp_path / "site")
     assert problems(tmp_path / "site") == []
     index = Page(tmp_path / "site" / "index.html")
-    numbers = [notebook.name.split("_")[0] for notebook in source.find([])]
+    numbers = sorted(path.stem.split("_")[0] for path in folder.glob("*/[0-9]*_*.ipynb"))
     found = [address for address in dict.fromkeys(index.leads) if address.startswith("notebooks/")]
     assert found == [f"notebooks/{number}.html" for number in numbers]
     assert {f"results/{path.stem}.html" for path in RESULTS.glob("*.md")} <= set(index.leads)
@@ -131,7 +131,7 @@ def test_a_page_without_notebooks_is_left_out(run: Path, few: Path, tmp_path: Pa
 def test_pages_are_stamped(site: Path) -> None:
     for name in ("index.html", "notebooks/01.html", "gallery.html"):
         page = (site / name).read_text()
-        assert "smoke profile · run on 2024-02-03 · commit 0123456789+ · xmod_lab" in page and "torch" in page
+        assert "smoke profile · run on 2024-02-03 · commit 0123456789+ · " in page and "torch" in page
     facts = json.loads((RESULTS / "paired-lesson.json").read_text())
     suite = (site / "results" / "paired-lesson.html").read_text()
     assert facts["commit"][0][:10] in suite and f"{facts['runs']} runs on CPU" in suite and "lesson profile" in suite

@@ -89,7 +89,7 @@ def _write(out: Path, books: list[Book], names: list[str], results: Path, readme
 
     rendered = {b.result.name: notebooks.render(b, out, where("notebooks")) for b in books if b.nb is not None}
     cards = [pages.card(b, rendered[b.result.name][1] if b.nb is not None else [], out) for b in books]
-    shown = [records.record(name, results, readme, where("")) for name in names]
+    shown = [records.record(name, results, readme, where) for name in names]
     pages.write(out, cards, rendered, shown, records.pictures(readme, where("")))
     write_json(out / MARK, {"notebooks": [book.result.name for book in books], "results": names})
 

@@ -48,7 +48,7 @@ def card(book: Book, shown: list[Shown], out: Path) -> Card:
     versions = [f"{name} {number}" for name, number in about.get("versions", {}).items()]
     commit = f"commit {short(about['commit'])}" if about.get("commit") else "commit not recorded"
     date = f"run on {about['date'][:10]}" if about.get("date") else "date not recorded"
-    stamp = [f"{about['profile']} profile", date, commit, f"xmod_lab {__version__}", *versions]
+    stamp = [f"{about['profile']} profile", date, commit, *versions]
     return Card(result.name, book.number, book.heading, book.question, book.state, reasons, about["profile"],
                 took if result.seconds else "", href, small, size, stamp)  # fmt: skip
 
@@ -66,7 +66,8 @@ def write(
     environment = _environment()
 
     def page(file: str, template: str, title: str, stamps: Iterable[list[str]], **more: Any) -> None:
-        about = {"root": "../" * file.count("/"), "collections": links, "here": file, "before": None, "after": None}
+        about = {"root": "../" * file.count("/"), "collections": links, "here": file, "before": None, "after": None,
+                 "version": __version__}  # fmt: skip
         stamps = [list(stamp) for stamp in dict.fromkeys(map(tuple, stamps))]
         text = environment.get_template(template).render(about | {"title": title, "stamps": stamps} | more)
         (out / file).parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,19 +38,22 @@ def names(folder: Path, readme: str) -> list[str]:
     return found
 
 
-def record(name: str, folder: Path, readme: str, where: text.Where) -> Record:
-    """Suite `name` of `folder`. One without a page of its own (U-Net baselines) shows the table of its runs."""
+def record(name: str, folder: Path, readme: str, where: Callable[[str], text.Where]) -> Record:
+    """Suite `name` of `folder`. One without a page of its own (U-Net baselines) shows the table of its runs.
+
+    where: where addresses lead that are written in a file of the project's folder of that name.
+    """
     from xmod_lab.bench import tables
     from xmod_lab.bench.page import grid_of, verdict_counts
 
+    about = {match[2]: _OWN_LINK.sub(".", match[1]) for match in _ABOUT.finditer(readme)}.get(name, "")
     page = folder / f"{name}.md"
     if page.is_file():
-        body = text.html(page.read_text(encoding="utf-8"), where)
+        body = text.html(page.read_text(encoding="utf-8"), where("results"))
     else:
-        body = text.html(f"# {name}\n\n{tables.summary(folder / f'{name}.csv')}")
+        body = text.html(f"# {name}\n\n{about}\n\n{tables.summary(folder / f'{name}.csv')}")
     claims = text.html(verdict_counts(name, folder)) if grid_of(name) else ""
-    about = {match[2]: _OWN_LINK.sub(".", match[1]) for match in _ABOUT.finditer(readme)}.get(name, "")
-    return Record(name, text.html(about, where), body, claims, stamp(read_json(folder / f"{name}.json"), name))
+    return Record(name, text.html(about, where("")), body, claims, stamp(read_json(folder / f"{name}.json"), name))
 
 
 def stamp(facts: dict[str, Any], name: str) -> list[str]:

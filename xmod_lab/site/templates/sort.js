@@ -1,7 +1,7 @@
 // A click on a column's head sorts its table: by the number a cell begins with, else by its text; a second click turns it.
 document.querySelectorAll("table").forEach((table) => {
   const body = table.tBodies[0];
-  if (!table.tHead || !body || body.rows.length < 3) return;
+  if (!table.tHead || !body || body.rows.length < 3 || body.querySelector("[rowspan], [colspan]")) return;
   [...table.tHead.rows[table.tHead.rows.length - 1].cells].forEach((head, column) => {
     if (!head.textContent.trim()) return;
     const button = document.createElement("button");
