@@ -49,8 +49,10 @@ def with_mathml(markdown: str, put: Callable[[str], str] = lambda mathml: mathml
     from latex2mathml.converter import convert
 
     def one(match: re.Match[str]) -> str:
-        # As commands: the converter does not escape what stands in \text{...}.
-        tex = " ".join((match[1] or match[2] or "").split()).replace("<", r"\lt ").replace(">", r"\gt ")
+        tex = " ".join((match[1] or match[2] or "").split())
+        # The converter escapes signs of formulas, but not what stands in \text{...}.
+        tex = re.sub(r"(?<=\\text\{)[^{}]*", lambda inside: html.escape(inside[0], quote=False), tex)
+        tex = tex.replace("<", r"\lt ").replace(">", r"\gt ")
         return put(convert(tex, display="block" if match[1] else "inline")) if tex else match[0]
 
     return _CODE_OR_MATH.sub(one, markdown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.files import read_json
 from xmod_lab.site import text
 
-_ABOUT = re.compile(r"([^\n](?:[^\n]|\n(?!\n))*)\n\n<!-- (?:claims|table): ([\w-]+) -->")
-"""README's paragraph about a suite, above the suite's table"""
+_TABLE = re.compile(r"<!-- (?:claims|table): ([\w-]+) -->")
 _OWN_LINK = re.compile(r":?\s*\[results/[^\]]*\]\([^)]*\)\s*$")
 _PICTURE = re.compile(r"^!\[([^\]]*)\]\(([^)\s]+)\)\n(?:\n\*([^*]+)\*\n)?", re.M)
 
@@ -27,9 +27,16 @@ class Record(NamedTuple):
     stamp: list[str]
 
 
+def abouts(readme: str) -> dict[str, str]:
+    """Suite -> README's paragraph above its table, in README's order."""
+    paragraphs = re.split("\n\n+", readme)
+    tables = ((above, _TABLE.match(below)) for above, below in itertools.pairwise(paragraphs))
+    return {found[1]: _OWN_LINK.sub(".", above) for above, found in tables if found}
+
+
 def names(folder: Path, readme: str) -> list[str]:
     """Suites recorded in `folder`, in README's order, others after them. Raises LabError if there is none."""
-    order = {match[2]: place for place, match in enumerate(_ABOUT.finditer(readme))}
+    order = {name: place for place, name in enumerate(abouts(readme))}
     recorded = sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".csv").is_file())
     found = sorted(recorded, key=lambda name: order.get(name, len(order)))
     if not found:
@@ -46,7 +53,7 @@ def record(name: str, folder: Path, readme: str, where: Callable[[str], text.Whe
     from xmod_lab.bench import tables
     from xmod_lab.bench.page import grid_of, verdict_counts
 
-    about = {match[2]: _OWN_LINK.sub(".", match[1]) for match in _ABOUT.finditer(readme)}.get(name, "")
+    about = abouts(readme).get(name, "")
     page = folder / f"{name}.md"
     if page.is_file():
         body = text.html(page.read_text(encoding="utf-8"), where("results"))
