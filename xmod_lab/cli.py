@@ -157,6 +157,18 @@ def export_nnunet(
 
 
 @app.command()
+def explore(
+    run: Annotated[str, typer.Option(help="the run that it starts with, by its name in the explorer")] = "",
+    port: Annotated[int, typer.Option(help="where the page is served, on this machine alone")] = 8866,
+    browser: Annotated[bool, typer.Option(help="open it")] = True,
+) -> None:
+    """The explorer of maps as a page of its own: any finished run, any test patient, until you stop it."""
+    from xmod_lab.view.serve import serve
+
+    raise typer.Exit(serve(port, run, browser))
+
+
+@app.command()
 def site(
     run: Annotated[
         list[Path] | None, typer.Option(help="folder of a series run, as often as needed; the newest if not given")

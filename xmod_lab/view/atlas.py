@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import torch
 from xmod_lab.data.batches import Slices
 from xmod_lab.data.prepare import Prepared, test_slices
 from xmod_lab.errors import LabError
-from xmod_lab.evaluate.runs import Case
+from xmod_lab.evaluate.interventions import intervened
+from xmod_lab.evaluate.runs import Case, fullest, slices_at
 from xmod_lab.maps import TRAINED, Map
 from xmod_lab.view.layers import Place
 from xmod_lab.view.query_view import QueryView, query
@@ -64,7 +66,8 @@ def maps_of_case(
     each: list[dict[str, Map]] = []
     known = method.problem.modalities
     for i in range(len(slices.image)):
-        found = method.maps({modality: _at(slices, [i])})  # type: ignore[operator]
+        own = slices_at(slices, torch.tensor([i]))._replace(label=None if slices.label is None else slices.label[[i]])
+        found = method.maps({modality: own})  # type: ignore[operator]
         each.append({name: one for name, one in found.items() if any(fnmatchcase(name, p) for p in select)})
     joined: dict[str, dict[str, Map]] = {}
     for name, first in each[0].items():
@@ -79,10 +82,21 @@ def maps_of_case(
     return joined
 
 
-def _at(slices: Slices, kept: Sequence[int]) -> Slices:
-    label = None if slices.label is None else slices.label[list(kept)]
-    names = [slices.patient[i] for i in kept]
-    return Slices(slices.image[list(kept)], label, slices.foreground[list(kept)], names, slices.index[list(kept)])
+def labelled_slices(case: Case, at: Sequence[int]) -> Slices:
+    """Slices of a test volume with its labels: some maps are of a class."""
+    kept = torch.tensor(list(at))
+    labels = torch.from_numpy(case.geometry.forward(case.truth, "nearest").astype(np.int64))
+    return slices_at(case.slices, kept)._replace(label=labels[kept])
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A method with something changed inside, as a model to show beside it: see `interventions.intervened`."""
+
+    method: Method
+    layer: str
+    how: str
+    index: int | None = None
 
 
 @torch.no_grad()
@@ -93,7 +107,7 @@ def case_view(
     at: Sequence[int] | None = None,
     *,
     select: Sequence[str] = ("*",),
-    nulls: Mapping[str, Method] | None = None,
+    nulls: Mapping[str, Method | Changed] | None = None,
     back: bool = False,
     behind: Mapping[str, str] | None = None,
     title: str = "",
@@ -101,22 +115,28 @@ def case_view(
 ) -> QueryView:
     """The view of a test volume's slices `at` (default: the one with most of the labelled structures).
 
-    select: patterns of maps' names as `maps` gives them. nulls: other weights of the same method by name, such as
-    untrained ones, or another moment of training. back: with the way back of each translation. behind: `query`'s.
+    select: patterns of maps' names as `maps` gives them. nulls: by name, other weights of the same method, such as
+    untrained ones or another moment of training, or the method with something changed inside. back: with the way back
+    of each translation. behind: `query`'s.
 
     Raises LabError if the method has no such map of this modality.
     """
-    labels = case.geometry.forward(case.truth, "nearest")
-    area = labels > 0 if labels.any() else case.slices.foreground.numpy()
-    at = [int(area.sum((1, 2)).argmax())] if at is None else list(at)
+    at = fullest(case, 1).tolist() if at is None else list(at)
     device = next(method.parameters()).device
-    slices = _at(case.slices._replace(label=torch.from_numpy(labels.astype(np.int64))), at)
-    slices = slices._replace(image=slices.image.to(device), label=slices.label.to(device))  # type: ignore[union-attr]
+    slices = labelled_slices(case, at)
+    assert slices.label is not None
+    labels = slices.label.numpy()
+    slices = slices._replace(image=slices.image.to(device), label=slices.label.to(device))
     images = images_of_case(method.eval(), prepared, slices, case.modality, back)
     found = {TRAINED: maps_of_case(method, slices, case.modality, select)}
     if not found[TRAINED]:
         raise LabError(f"no map of {case.modality} matches {', '.join(select)}", where=type(method).__name__)
-    found |= {name: maps_of_case(one.eval(), slices, case.modality, select) for name, one in (nulls or {}).items()}
+    for name, one in (nulls or {}).items():
+        if isinstance(one, Changed):
+            with intervened(one.method, one.layer, one.how, one.index):
+                found[name] = maps_of_case(one.method.eval(), slices, case.modality, select)
+        else:
+            found[name] = maps_of_case(one.eval(), slices, case.modality, select)
     models = {
         model: {k: kept for k, by in maps.items() if (kept := {p: one for p, one in by.items() if p in images})}
         for model, maps in found.items()
@@ -125,7 +145,7 @@ def case_view(
     maps = models.pop(TRAINED)
     pairs = {name: stack for name, stack in (behind or {}).items() if {name, stack} <= set(maps)}
     return query(
-        maps, {panel: image for panel, (image, _, _) in shown.items()}, labels[at] if labels.any() else None,
+        maps, {panel: image for panel, (image, _, _) in shown.items()}, labels if labels.any() else None,
         classes=prepared.classes, nulls=models, kinds={panel: kind for panel, (_, kind, _) in shown.items()},
         units={panel: unit for panel, (_, _, unit) in shown.items()}, place=place_of(prepared, case, at), behind=pairs,
         title=title, note=note,

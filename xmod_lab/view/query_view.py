@@ -74,7 +74,8 @@ class QueryView:
         self.images, self.labels, self.models = images, labels, models
         self.classes, self.kinds, self.units = classes, dict(kinds), dict(units)
         self.place, self.behind, self.title, self.note = place, dict(behind), title, note
-        first = next(iter(self.maps))
+        pointed = [name for name in self.maps if self.kind(name) == "positions"]
+        first = next(iter([*pointed, *self.maps]))  # what can be asked by a pixel comes first
         at, point = self._sensible()
         signed = any(layer.signed for layer in self.maps[first].values())
         self.state = State(

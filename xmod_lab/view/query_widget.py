@@ -37,6 +37,10 @@ class QueryWidget(anywidget.AnyWidget):
             self.state = _plain(view)
             self.data = safe_json(data_of(view))
 
+    def refresh(self) -> None:
+        """Show what was set in the view since."""
+        self.state = _plain(self.view)
+
     def _set(self, change: dict[str, Any]) -> None:
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in change["new"].items()}
         try:

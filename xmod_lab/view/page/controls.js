@@ -162,7 +162,7 @@ Object.assign(View.prototype, {
       const [row, column] = this.kind === "positions" ? this.query : this.preview || this.state.query;
       const at = [slice, row, column, 1];
       const through = (matrix) => matrix.slice(0, 3).map((line) => line.reduce((sum, value, i) => sum + value * at[i], 0));
-      parts.push(`pixel (slice ${slice}, row ${row}, column ${column})`);
+      parts.push(`pixel (${this.depth > 1 ? `slice ${slice}, ` : ""}row ${row}, column ${column})`);
       if (this.data.place.voxel) parts.push(`voxel (${through(this.data.place.voxel).map(Math.round).join(", ")})`);
       if (this.data.place.mm) parts.push(`R A S (${through(this.data.place.mm).map((value) => value.toFixed(1)).join(", ")}) mm`);
       const labels = this.data.labels.find(Boolean);

@@ -63,14 +63,16 @@ function contours(canvas, labels, rows, columns, colours) {
   const [x, y] = [canvas.width / columns, canvas.height / rows];
   const at = (r, c) => (r < 0 || c < 0 || r >= rows || c >= columns ? 0 : labels[r * columns + c]);
   context.lineWidth = Math.max(1.4, canvas.width / 240);
+  const inset = context.lineWidth / 2;
   colours.forEach((colour, number) => {
     context.beginPath();
     for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) {
       if (at(r, c) !== number + 1) continue;
       for (const [dr, dc, a, b] of [[-1, 0, [0, 0], [1, 0]], [1, 0, [0, 1], [1, 1]], [0, -1, [0, 0], [0, 1]], [0, 1, [1, 0], [1, 1]]]) {
         if (at(r + dr, c + dc) === number + 1) continue;
-        context.moveTo((c + a[0]) * x, (r + a[1]) * y);
-        context.lineTo((c + b[0]) * x, (r + b[1]) * y);
+        const [right, down] = [-dc * inset, -dr * inset]; // inside: neighbours do not hide each other's line
+        context.moveTo((c + a[0]) * x + right, (r + a[1]) * y + down);
+        context.lineTo((c + b[0]) * x + right, (r + b[1]) * y + down);
       }
     }
     context.strokeStyle = colour;
