@@ -181,7 +181,7 @@ def fit(
         checkpoint.drop_extras(folder, dev.rank(), dev.world(), done)
 
     update, log = Update(optimisers), _Log(folder, first)
-    ends, early = stage_ends(stages, steps), {int(share * steps) for share in MOMENTS}
+    ends, early = stage_ends(stages, steps), {round(share * steps) for share in MOMENTS} - {0}
     current: Stage | None = None
     derived: dict[str, np.ndarray] = {}
     for step in range(first, steps):

@@ -14,7 +14,8 @@ from xmod_lab.data.prepare import Prepared
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.runs import Case, fullest, test_volumes
 from xmod_lab.maps import UNTRAINED
-from xmod_lab.runs import Run, build, prepared_of
+from xmod_lab.runs import Run, build
+from xmod_lab.showing import showing
 from xmod_lab.view.atlas import Changed, case_view, labelled_slices
 from xmod_lab.view.query_view import QueryView, State
 
@@ -91,9 +92,9 @@ class Explorer:
         return Choice(name, modality, self.patients(name, modality)[0])
 
     def prepared(self, name: str) -> Prepared:
-        """The prepared data of a run."""
+        """The test patients of a run (`showing`)."""
         if name not in self._prepared:
-            self._prepared[name] = prepared_of(self.runs[name].spec)
+            self._prepared[name] = showing(self.runs[name])
         return self._prepared[name]
 
     def patients(self, name: str, modality: str) -> list[str]:

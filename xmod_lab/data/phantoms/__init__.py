@@ -12,6 +12,7 @@ anything about patients. They are frozen: tests/expected/phantoms.json holds has
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,12 +71,14 @@ def _write(folder: Path, generator: str, seed: int, index: int) -> None:
 
 
 def make(
-    data: Dataset, folder: Path | None = None, *, subjects: int | None = None, jobs: int = 1, progress: bool = False
-) -> Path:
+    data: Dataset, folder: Path | None = None, *, subjects: int | None = None, only: Sequence[str] | None = None,
+    jobs: int = 1, progress: bool = False,
+) -> Path:  # fmt: skip
     """Make the subjects of `data` that are missing and return the folder (default: below XMOD_HOME/data).
 
-    `subjects` overrides the manifest's number; a subject is the same whatever the number. `jobs` threads work at once;
-    several processes may, too. Raises LabError if `data` is no phantom or the disk is full.
+    `subjects` overrides the manifest's number; a subject is the same whatever the number. only: these patients by name,
+    and no others. `jobs` threads work at once; several processes may, too. Raises LabError if `data` is no phantom or
+    the disk is full.
     """
     from xmod_lab import paths
 
@@ -88,7 +91,8 @@ def make(
             f"no phantom generator {generator!r}", where=f"{data.key}.phantom", mend=f"known: {', '.join(GENERATORS)}"
         )
     count = int(subjects if subjects is not None else data.phantom["subjects"])
-    missing = [i for i in range(count) if not (folder / "images" / patient_name(generator, i)).is_dir()]
+    wanted = range(count) if only is None else [int(name.removeprefix(GENERATORS[generator])) for name in only]
+    missing = [i for i in wanted if not (folder / "images" / patient_name(generator, i)).is_dir()]
     if not missing:
         return folder
     from tqdm.auto import tqdm

@@ -1,0 +1,80 @@
+"""The weights that come with the package load, are those of recorded runs, and score what their record says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CHECKOUT
+
+from xmod_lab.data.manifest import dataset
+from xmod_lab.errors import LabError
+from xmod_lab.evaluate.runs import predict_volume, structures_of, test_volumes
+from xmod_lab.files import read_json
+from xmod_lab.runs import Run, RunSpec
+from xmod_lab.shipped import folder, ship, shipped
+from xmod_lab.showing import showing
+
+RUNS = [pytest.param(run, id=name) for name, run in shipped().items()]
+
+
+def test_they_are_small_enough_for_a_package() -> None:
+    assert 0 < sum(path.stat().st_size for path in folder().rglob("*") if path.is_file()) <= 20 * 2**20
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_they_are_of_phantoms_and_say_what_made_them(run: Run) -> None:
+    assert dataset(run.spec.dataset).access == "phantom"
+    made = read_json(run.folder / "environment.json")
+    assert made["commit"] and made["versions"]["torch"] and made["device"]
+    assert not run.scores()["demonstration"]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_they_are_recorded_runs(run: Run) -> None:
+    """The same patients with the same Dice stand in results/."""
+    spec, ours = run.spec, run.table().round(4)
+    found = 0
+    for path in sorted((CHECKOUT / "results").glob("*-patients.csv")):
+        rows = pd.read_csv(path, dtype={"patient": str})
+        same = (rows["dataset"] == spec.dataset) & (rows["task"] == spec.task_name) & (rows["method"] == spec.method)
+        same &= (rows["variant"] == spec.variant) & (rows["fold"] == spec.fold) & (rows["seed"] == spec.seed)
+        if spec.profile not in path.stem or not same.any():
+            continue
+        both = rows[same].merge(ours, on=["patient", "modality", "structure"], suffixes=("", "_ours"))
+        found += np.allclose(both["dice"], both["dice_ours"], atol=1e-3) and len(both) == same.sum()
+    assert found
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_they_score_what_their_record_says(run: Run) -> None:
+    """One test patient in each tested modality; half precision moves a few pixels."""
+    prepared, method, table = showing(run), run.method(), run.table()
+    for modality in prepared.task.tested:
+        case = next(test_volumes(prepared, modality))
+        labels = predict_volume(method, case)
+        for name, values in structures_of(prepared).items():
+            ours, theirs = np.isin(labels, values), np.isin(case.truth, values)
+            dice = 2 * (ours & theirs).sum() / max(ours.sum() + theirs.sum(), 1)
+            same = (table["patient"] == case.patient) & (table["modality"] == modality) & (table["structure"] == name)
+            assert dice == pytest.approx(table[same & (table["network"] == modality)]["dice"].item(), abs=0.01)
+
+
+def test_only_a_finished_run_is_shipped(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="the run is not finished"):
+        ship(Run(RunSpec("bigl", "brain_tumour", "subregions"), tmp_path))
+
+
+def test_a_run_is_shown_where_no_patient_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One patient a modality is made, not the whole data set."""
+    monkeypatch.setenv("XMOD_HOME", str(tmp_path))
+    run = next(iter(shipped().values()))
+    prepared = showing(run)
+    assert len(prepared.split.test) == 1
+    assert len(list((tmp_path / "data" / run.spec.dataset / "images").iterdir())) == 1
+    with pytest.raises(LabError, match="no test patient"):
+        real = dataclasses.replace(run.spec, dataset="lgg", task="t1gd_to_flair")
+        showing(Run(real, run.folder))

@@ -1,0 +1,172 @@
+"""The explorer on finished runs: what can be chosen, compared and changed, by a script and by its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from xmod_lab.errors import LabError
+from xmod_lab.maps import SHUFFLED, TRAINED, UNTRAINED
+from xmod_lab.runs import Run, RunSpec, ensure_run
+from xmod_lab.view.explorer import Explorer, atlas_runs
+from xmod_lab.view.explorer_widget import NOTHING, Panel
+
+PLACE = ("brain_tumour", "subregions", "smoke")
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[dict[str, Run]]:
+    """BiGL, the same without alignment of attention, and a plain U-Net, of a few steps."""
+    apart = RunSpec("bigl", *PLACE, settings=(("align_attention", False),))
+    specs = {"bigl": RunSpec("bigl", *PLACE), "bigl, apart": apart, "unet": RunSpec("source_only", *PLACE)}
+    with pytest.MonkeyPatch.context() as patch:
+        from xmod_lab import profiles
+
+        few = profiles.PROFILES["smoke"].__class__(**vars(profiles.PROFILES["smoke"]) | {"steps": 10})
+        patch.setitem(profiles.PROFILES, "smoke", few)
+        yield {name: ensure_run(spec, progress=False) for name, spec in specs.items()}
+
+
+@pytest.fixture
+def explorer(runs: dict[str, Run]) -> Explorer:
+    return Explorer(runs)
+
+
+def test_it_starts_with_something_sensible(explorer: Explorer) -> None:
+    view = explorer.view
+    assert list(view.images) == ["T2", "T2 as T1", "T2 as T1 and back"]
+    assert view.state.map == "position"
+    assert list(view.shown()) == [TRAINED, UNTRAINED, SHUFFLED]
+    labels = explorer.case.geometry.forward(explorer.case.truth, "nearest")
+    assert (labels[explorer.at] > 0).sum() == (labels > 0).sum((1, 2)).max()
+
+
+def test_what_is_set_in_the_view_stays(explorer: Explorer) -> None:
+    explorer.set(map="channel", scale="own", query=(3, 5), slice=4)
+    assert (explorer.view.state.map, explorer.view.state.scale, explorer.view.state.query) == ("channel", "own", (3, 5))
+    assert explorer.at == 4
+    explorer.set(modality="T1")
+    assert explorer.choice.slice is None and explorer.view.state.map == "channel"
+    explorer.set(run="unet")
+    assert explorer.view.state.map == "probability"  # it has no other
+    assert explorer.view.state.query == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"run": "other"}, "no run 'other'.*bigl"),
+        ({"modality": "CT"}, "no modality 'CT'"),
+        ({"patient": "x"}, "no patient 'x'"),
+        ({"slice": 99}, "no slice 99"),
+        ({"compare": "other"}, "no compare 'other'"),
+        ({"map": "gate"}, "no map 'gate'"),
+        ({"zoom": 1}, "nothing called 'zoom'"),
+        ({"layer": "nowhere"}, "no module matches 'nowhere'"),
+        ({"layer": "segmenter.attention.position.map", "how": "melt"}, "no way 'melt'"),
+    ],
+)
+def test_what_does_not_exist_is_refused_and_nothing_is_changed(explorer: Explorer, values: dict, text: str) -> None:
+    before = explorer.choice
+    with pytest.raises(LabError, match=text):
+        explorer.set(**values)
+    assert explorer.choice == before
+    explorer.figure()
+
+
+def test_two_moments_and_two_settings_share_a_query(explorer: Explorer) -> None:
+    assert explorer.partners("bigl") == ["step 2", "step 4", "bigl, apart", "unet"]
+    early = explorer.set(compare="step 2").view.shown()["step 2"]["T2"]
+    trained = explorer.view.shown()[TRAINED]["T2"]
+    assert early.shape == trained.shape and not np.allclose(early, trained)
+    assert "bigl, apart" in explorer.set(compare="bigl, apart").view.shown()
+    assert explorer.beside() is None
+
+
+def test_another_method_is_shown_beside(explorer: Explorer) -> None:
+    explorer.set(compare="unet", query=(9, 9))
+    other = explorer.beside()
+    assert other is not None and list(other.maps) == ["probability", "entropy"]
+    assert other.state.query == (9, 9)
+    assert other.images["T2"] == pytest.approx(explorer.view.images["T2"])
+
+
+def test_an_intervention_shows_and_moves(explorer: Explorer) -> None:
+    layer = "segmenter.attention.position.map"
+    assert layer in explorer.layers()
+    explorer.set(layer=layer, how="identity", query=(20, 20))
+    changed = explorer.view.shown()[f"{layer}: identity"]["T2"]
+    assert changed.max() == pytest.approx(changed.size) and np.count_nonzero(changed) == 1
+    table = explorer.effect()
+    assert set(table["patient"]) == {explorer.choice.patient}
+    explorer.set(layer="segmenter.decoder.head", how="zero")
+    moved = explorer.effect()
+    assert moved.loc[moved["measure"] == "probability", "change"].min() > 0
+    with pytest.raises(LabError, match="nothing is changed"):
+        explorer.set(layer="").effect()
+
+
+def test_everything_is_saved(explorer: Explorer, tmp_path: Path) -> None:
+    explorer.set(map="saliency")
+    found = {path.name for path in explorer.save(tmp_path)}
+    maps = {"saliency_on_T2.nii.gz", "saliency_on_T2_as_T1.nii.gz"}
+    assert found == {"view.html", "view.png", "table.csv", "arrays.npz"} | maps
+    image = nib.load(tmp_path / "saliency_on_T2.nii.gz")
+    assert image.shape == explorer.case.truth.shape
+    shown = explorer.view.shown()[TRAINED]["T2"]
+    inside = np.asarray(image.dataobj)[..., explorer.at]
+    assert inside.max() == pytest.approx(shown.max(), rel=0.3)  # of another grid
+    explorer.set(map="position").save(tmp_path / "again")
+    assert not list((tmp_path / "again").glob("*.nii.gz"))
+
+
+def test_the_controls_set_the_explorer(explorer: Explorer) -> None:
+    panel = explorer.widget()
+    assert isinstance(panel, Panel)
+    panel.slice.value = 3
+    assert explorer.at == 3 and "slice 3" in panel.shown.view.title
+    panel.modality.value = "T1"
+    assert explorer.choice.modality == "T1" and panel.slice.value == explorer.at
+    panel.compare.value = "unet"
+    assert panel.second is not None and panel.below.children == (panel.second,)
+    panel.shown.state = panel.shown.state | {"query": [2, 3]}  # as a click does
+    assert explorer.view.state.query == (2, 3) and panel.second.view.state.query == (2, 3)
+    panel.compare.value = NOTHING
+    assert panel.second is None
+    panel.layer.value = "segmenter.attention.position.map"
+    panel.moves.click()
+    assert "<table" in panel.effect.value
+    panel.layer.value = "critics.feature/source"
+    panel.how.value = "identity"
+    assert "LabError" not in panel.said.value and "identity" in panel.said.value  # what does not fit is said
+    assert panel.how.value == explorer.choice.how
+
+
+def test_a_page_cannot_set_what_does_not_exist(explorer: Explorer) -> None:
+    panel = explorer.widget()
+    before = explorer.view.state
+    panel.shown.state = panel.shown.state | {"query": [999, 0]}
+    assert explorer.view.state == before
+    panel.shown.state = {"nonsense": 1}
+    assert explorer.view.state == before and panel.shown.state["map"] == before.map
+
+
+def test_finished_runs_are_found_by_their_names(runs: dict[str, Run]) -> None:
+    found = atlas_runs()
+    assert "bigl (brain_tumour/subregions, smoke, fold 0, seed 0)" in found
+    assert {run.spec for run in runs.values()} <= {run.spec for run in found.values()}
+    with pytest.raises(LabError, match="no run with maps is finished"):
+        Explorer({})
+
+
+def test_a_fused_kernel_is_bypassed_only_while_something_is_changed(explorer: Explorer) -> None:
+    method = explorer._method("bigl", "")
+    x = torch.from_numpy(explorer.view.images["T2"])[None]
+    before = method.segment(x, "T2")
+    explorer.set(layer="segmenter.attention.position.map", how="shuffle")
+    assert torch.equal(method.segment(x, "T2"), before)
