@@ -13,6 +13,7 @@ from xmod_lab.bench.adaptation import row_of
 from xmod_lab.bench.claims import SAYS
 from xmod_lab.bench.published_adaptation import TRANSLATORS
 from xmod_lab.bench.through import grey_rows, grey_tables, grey_verdicts, patient_shares
+from xmod_lab.bench.variants import variants
 
 PLACE = {"dataset": "brain_tumour", "task": "subregions", "fold": 0, "seed": 0}
 
@@ -99,11 +100,9 @@ def test_rows_are_of_runs_that_translate_and_of_what_they_read(monkeypatch: pyte
     monkeypatch.setattr(runs.Run, "method", lambda self: asked.append(self.spec.method) or Method())
     monkeypatch.setattr(through, "prepared_of", lambda spec: None)
     monkeypatch.setattr(through, "structure_greys", table)
-    specs = [
-        runs.RunSpec("bigl", *place),
-        runs.RunSpec("cyclegan_seg", *place),
-        runs.RunSpec("cyclegan_seg", *place, seed=1),
-    ]
+    named = (("bigl", 0), ("cyclegan_seg", 0), ("cyclegan_seg", 1))
+    specs = [runs.RunSpec(method, *place, seed=seed) for method, seed in named]
+    specs += variants("bigl", ("source only",), *place)  # whose translations nobody looks at
     found = grey_rows(runs.Run(spec, spec.folder) for spec in specs)
     assert asked == ["bigl", "cyclegan_seg", "cyclegan_adapting", "cyclegan_seg", "cyclegan_adapting"]
     assert set(found["system"]) == {"bigl", "cyclegan_seg", "cyclegan_adapting"}

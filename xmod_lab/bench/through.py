@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from xmod_lab.bench.patients import system
-from xmod_lab.bench.published_adaptation import TRANSLATORS
+from xmod_lab.bench.published_adaptation import TRANSLATORS, UNADAPTED
 from xmod_lab.bench.translators import Shown
 from xmod_lab.bench.verdicts import corrected, judged_by, seen_as
 from xmod_lab.data.manifest import dataset
@@ -35,7 +35,7 @@ def grey_rows(runs: Iterable[Run]) -> pd.DataFrame:
     found: dict[str, pd.DataFrame] = {}
     for run in runs:
         for one in (run, *(Run(spec, spec.folder) for spec in reads_of(run.spec).values())):
-            if str(one.spec) in found:
+            if str(one.spec) in found or system(one.spec) in UNADAPTED:  # nobody looks at what those translate
                 continue
             rows, spec = structure_greys(one.method().eval(), prepared_of(one.spec)), one.spec
             found[str(spec)] = rows.assign(
