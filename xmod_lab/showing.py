@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from xmod_lab.files import read_json
 if TYPE_CHECKING:
     from xmod_lab.data.manifest import Dataset
     from xmod_lab.data.prepare import Prepared
+    from xmod_lab.evaluate.runs import Case
     from xmod_lab.runs import Run
 
 
@@ -57,3 +59,14 @@ def _with_image(data: Dataset, modality: str, names: list[str]) -> list[str]:
         have = set(patients(data, modality))
         return [name for name in names if name in have]
     return []
+
+
+def case_of(prepared: Prepared, patient: str, modality: str) -> Case:
+    """The volume of any patient who is there, as those of the test are. Of one who was trained on, look, but score
+    nothing. Raises LabError if he has no such image."""
+    from xmod_lab.evaluate.runs import test_volumes
+
+    one = dataclasses.replace(prepared, split=dataclasses.replace(prepared.split, test=[patient]))
+    for case in test_volumes(one, modality):
+        return case
+    raise LabError(f"{patient!r} has no image of {modality}", where=prepared.data.key)

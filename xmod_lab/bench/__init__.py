@@ -51,7 +51,7 @@ def share_of_threads(jobs: int) -> dict[str, str]:
     processes with two threads each on two cores are many times slower than with one each."""
     share, most = (os.cpu_count() or 1) // jobs, os.environ.get("OMP_NUM_THREADS", "")
     count = str(max(1, min(share, int(most)) if most.isdecimal() else share))
-    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
+    return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": "1"}  # as in series.run
 
 
 def launch(spec: RunSpec, device: str, jobs: int) -> subprocess.CompletedProcess[str]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab.data.prepare import Prepared
 from xmod_lab.errors import LabError
-from xmod_lab.evaluate.runs import Case, fullest, test_volumes
+from xmod_lab.evaluate.runs import Case, fullest
 from xmod_lab.maps import UNTRAINED
 from xmod_lab.runs import Run, build
-from xmod_lab.showing import showing
+from xmod_lab.showing import case_of, showing
 from xmod_lab.view.atlas import Changed, case_view, labelled_slices
 from xmod_lab.view.query_view import QueryView, State
 
@@ -275,9 +275,7 @@ class Explorer:
         return rebuild(self.moments(name)[moment]) if moment else run.method().eval()
 
     def _read(self, name: str, modality: str, patient: str) -> Case:
-        prepared = self.prepared(name)
-        one = replace(prepared, split=replace(prepared.split, test=[patient]))
-        return next(test_volumes(one, modality))
+        return case_of(self.prepared(name), patient, modality)
 
 
 def _place(run: Run) -> tuple[str, str, int]:

@@ -52,8 +52,9 @@ def map_grid(
                 shown = axes[r, c].imshow(row[column], cmap=colours, vmin=low, vmax=high)
             if r == 0:
                 axes[0, c].set_title(column, fontsize=9)
-        for axis in axes[r] if labels and name in labels else ():
-            draw_contours(axis, labels[name], contours)  # type: ignore[index]
+        for c, axis in enumerate(axes[r] if labels and name in labels else ()):
+            if c < before or columns[c - before] in row:
+                draw_contours(axis, labels[name], contours)  # type: ignore[index]
         _row_name(axes[r, 0], name)
     if images:
         axes[0, 0].set_title("image", fontsize=9)

@@ -85,7 +85,7 @@ def drawn(view: QueryView) -> Figure:
             if kind != "matrix":
                 _cross(line[0], point, colour)
     for r, (model, by, point, colour) in enumerate(rows):
-        axes[0, 1 + r].set_title(model, fontsize=9)
+        axes[0, 1 + r].set_title(textwrap.fill(model, 24), fontsize=9)
         for axis, name in zip(axes[:, 1 + r], names, strict=True):
             if name not in by:
                 continue
@@ -108,7 +108,7 @@ def drawn(view: QueryView) -> Figure:
             aspect=30, pad=0.01, label=layer.unit or state.map,
         )  # fmt: skip
     _legend(figure, colours_of(view.classes) if view.labels else {})
-    text = textwrap.fill(said(view), int(15 * figure.get_figwidth()))
+    text = textwrap.fill(said(view), int(8 * figure.get_figwidth()))  # beside it stands a stamp
     figure.text(0.0, -0.01, text, ha="left", va="top", fontsize=7.5, color="0.35")
     return figure
 
