@@ -1,36 +1,20 @@
 """JupyterLab in a headless browser: a reader opens a notebook, runs it, and sees a picture and a slider.
 
-Skipped where no Chromium is installed. The page may speak to 127.0.0.1 only, and nothing may be left running.
+Skipped where no Chromium is installed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import nbformat
-import psutil
 import pytest
-from chromium import BROWSER, FLAGS, needed
-from conftest import CHECKOUT
+from chromium import needed
+from lab_page import KERNEL, ran, smoke_notebook
 
 pytestmark = needed
-TOKEN = "for-this-test-only"
-KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-"""without it JupyterLab asks which kernel to take"""
-START, RUN = 90, 180
-"""seconds that the server may take to answer, and the notebook to run, on a busy machine"""
-
-FAILURE = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
+RUN = 180
+"""seconds that the notebook may take to run, on a busy machine"""
 
 TINY = """\
 import matplotlib.pyplot as plt
@@ -45,129 +29,20 @@ print("the last cell", "ran")
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", f"/api/status?token={TOKEN}")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def _end(process: psutil.Popen) -> list[psutil.Process]:
-    """Stop the server, its kernels and whatever they started; return what is still alive."""
-    family = [process, *process.children(recursive=True)]
-    process.terminate()  # the server ends its kernels, which sit in sessions of their own
-    _, alive = psutil.wait_procs(family, timeout=20)
-    for each in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
-    return psutil.wait_procs(alive, timeout=10)[1]
-
-
-@contextlib.contextmanager
-def _jupyterlab(folder: Path) -> Iterator[str]:
-    """JupyterLab on `folder` with settings of its own; yields its address."""
-    port, log = _free_port(), folder.parent / "jupyterlab.log"
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None",
-        "--LabApp.extension_manager=readonly",
-    ]  # fmt: skip
-    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    environment = os.environ | {name: str(folder.parent / name) for name in names} | {"PYTHONPATH": str(CHECKOUT)}
-    environment.pop("MPLBACKEND", None)  # the kernel draws inline, as for a reader
-    with log.open("w") as stream:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": stream, "stderr": subprocess.STDOUT}
-        process = psutil.Popen(command, env=environment, **streams)
-        try:
-            end = time.monotonic() + START
-            while not _answers(port):
-                assert process.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            alive = _end(process)
-        assert alive == [], "the server left processes behind"
-
-
-def _notebook(name: str) -> Any:
-    """The tiny notebook, or the named one at smoke size."""
+@pytest.mark.parametrize("name", ["tiny", "00_start_here.ipynb"])
+def test_a_reader_runs_a_notebook_in_jupyterlab(name: str, tmp_path: Path) -> None:
     if name == "tiny":
         cells = [nbformat.v4.new_code_cell(cell.strip()) for cell in TINY.split("---\n")]
-        return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
-    from papermill.iorw import load_notebook_node
-    from papermill.parameterize import parameterize_notebook
-
-    notebook = load_notebook_node(str(CHECKOUT / "notebooks" / name))
-    notebook.metadata.kernelspec = KERNEL
-    return parameterize_notebook(notebook, {"profile": "smoke"})
-
-
-def _names() -> list[str]:
-    first = "00_start_here.ipynb"
-    return ["tiny", *([first] if (CHECKOUT / "notebooks" / first).is_file() else [])]
-
-
-@pytest.mark.parametrize("name", _names())
-def test_a_reader_runs_a_notebook_in_jupyterlab(name: str, tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
-
-    folder = tmp_path / "lab"
-    folder.mkdir()
-    notebook = _notebook(name)
-    nbformat.write(notebook, folder / "page.ipynb")
-    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
-    requests: list[str] = []
-    complaints: list[str] = []
-    with _jupyterlab(folder) as address, sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"), executable_path=BROWSER, headless=True, args=FLAGS,
-            viewport={"width": 1400, "height": 3000},  # so tall that the page renders every cell
-        )  # fmt: skip
-        try:
-            page = context.new_page()
-            context.on("request", lambda request: requests.append(request.url))
-            page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.set_default_timeout(20000)
-            page.goto(f"{address}/lab/tree/page.ipynb?token={TOKEN}")
-            page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
-            # Only the status bar tells that the kernel is connected: a run asked for before that is dropped in silence.
-            page.locator("#jp-main-statusbar", has_text="| Idle").wait_for()
-            page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
-            page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
-            page.wait_for_function(
-                """([cells, failure]) => {
-                    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
-                    const done = prompts.filter(prompt => /\\[\\d+\\]/.test(prompt.textContent)).length;
-                    return done >= cells || document.querySelector(failure) !== null;
-                }""",
-                arg=[cells, FAILURE],
-                timeout=RUN * 1000,
-            )
-            failures = page.locator(FAILURE).all_inner_texts()
-            assert failures == [], "\n".join(failures)
-            picture = page.locator('.jp-OutputArea-output img[src^="data:image/png"]').first
-            picture.wait_for()
-            assert picture.evaluate("image => image.naturalWidth") > 100
-            if name == "tiny":
-                handle = page.locator(".widget-slider .noUi-handle").first
-                handle.focus()
-                page.keyboard.press("ArrowRight")
-                page.locator(".widget-readout", has_text="4").wait_for()
-                page.get_by_text("the last cell ran", exact=True).wait_for()
-        finally:
-            context.close()
-    hosts = {urllib.parse.urlsplit(url).hostname for url in requests if not url.startswith(("data:", "blob:"))}
-    assert hosts == {"127.0.0.1"}, "the page asked somebody else"
-    assert complaints == []
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+    else:
+        notebook = smoke_notebook(name)
+    with ran(notebook, tmp_path, RUN) as page:
+        picture = page.locator('.jp-OutputArea-output img[src^="data:image/png"]').first
+        picture.wait_for()
+        assert picture.evaluate("image => image.naturalWidth") > 100
+        if name == "tiny":
+            handle = page.locator(".widget-slider .noUi-handle").first
+            handle.focus()
+            page.keyboard.press("ArrowRight")
+            page.locator(".widget-readout", has_text="4").wait_for()
+            page.get_by_text("the last cell ran", exact=True).wait_for()
