@@ -23,13 +23,16 @@ LEFT = 0.3
 """inches for the systems' names"""
 
 
-def centre_of(labels: np.ndarray) -> tuple[int, int, int]:
-    """The labelled voxel nearest to the centre of all labelled ones (x, y, z); the middle of a volume without any."""
+def centre_of(labels: np.ndarray, spacing: Sequence[float] = (1.0, 1.0, 1.0)) -> tuple[int, int, int]:
+    """The labelled voxel nearest to the centre of all labelled ones (x, y, z); the middle of a volume without any.
+
+    spacing: voxel sizes; left out, a step is as far along each axis.
+    """
     found = np.argwhere(labels > 0)
     if not len(found):
         x, y, z = (n // 2 for n in labels.shape)
         return x, y, z
-    x, y, z = found[((found - found.mean(0)) ** 2).sum(1).argmin()]
+    x, y, z = found[(((found - found.mean(0)) * spacing) ** 2).sum(1).argmin()]
     return int(x), int(y), int(z)
 
 
