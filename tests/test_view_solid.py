@@ -135,7 +135,8 @@ def test_the_plotly_figure_has_a_legend_entry_a_structure_for_both_sides() -> No
     figure = figures.surfaces(label, SIZES, ["rim", "core", "void"], prediction=found, image=image, title="p1")
     meshes = [trace for trace in figure.data if trace.type == "mesh3d"]
     assert [(m.name, m.scene, m.showlegend, m.opacity) for m in meshes] == [
-        ("rim", "scene", True, 0.35), ("core (missed)", "scene", True, 1.0), ("rim", "scene2", False, 0.35)]  # fmt: skip
+        ("rim", "scene", True, 0.35), ("core (missed)", "scene", True, 1.0), ("rim", "scene2", False, 0.35),
+    ]  # fmt: skip
     assert [m.color for m in meshes] == [style.COLOURS[0], style.COLOURS[1], style.COLOURS[0]]
     assert meshes[0].legendgroup == meshes[2].legendgroup != meshes[1].legendgroup
     assert [t.name for t in figure.data if t.type == "scatter3d"] == ["void (absent)"]

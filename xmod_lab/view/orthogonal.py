@@ -26,6 +26,8 @@ FILL = 0.45
 """opacity of a filled structure"""
 GAP = 0.06
 """half of the gap that cross-hairs leave about their point, as a share of the picture's shorter side"""
+LETTERS = 92
+"""of a legend that a figure's width has room for"""
 
 
 def placed(image: Volume | np.ndarray, place: Place | None) -> tuple[np.ndarray, Frame]:
@@ -187,11 +189,12 @@ def _legend(
             grey = Patch(color="0.3", alpha=FILL, label=what) if style == "filled" else None
             handles.append(grey or Line2D([], [], color="0.3", label=what))
     if handles:
-        longest = max(len(str(handle.get_label())) for handle in handles)
-        columns = min(len(handles), max(1, int(92 / (longest + 7))))  # letters that a figure's width has room for
-        _raise(figure, 0.2 * (-(-len(handles) // columns) - 1))
+        lengths, rows = [len(str(handle.get_label())) + 7 for handle in handles], 1
+        while sum(max(lengths[i : i + rows]) for i in range(0, len(lengths), rows)) > LETTERS and rows < len(lengths):
+            rows += 1
+        _raise(figure, 0.2 * (rows - 1))
         low = (0.5, 0.08 / figure.get_figheight())
-        figure.legend(handles=handles, loc="lower center", bbox_to_anchor=low, ncols=columns)
+        figure.legend(handles=handles, loc="lower center", bbox_to_anchor=low, ncols=-(-len(handles) // rows))
 
 
 def _raise(figure: Figure, more: float) -> None:

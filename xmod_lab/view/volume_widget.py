@@ -76,7 +76,7 @@ def _niivue(
     title: str,
 ) -> Any:  # fmt: skip
     import ipywidgets
-    from ipyniivue import NiiVue, ShowRender, SliceType
+    from ipyniivue import MultiplanarType, NiiVue, ShowRender, SliceType
     from ipyniivue import Volume as Layer
     from ipyniivue.traits import LUT
 
@@ -90,9 +90,9 @@ def _niivue(
     point = centre_of(leading, frame.spacing) if at is None else canonical_point(frame, at)
     view = NiiVue(
         height=height, slice_type=SliceType.MULTIPLANAR, multiplanar_show_render=ShowRender.ALWAYS,
-        is_radiological_convention=True, sagittal_nose_left=True, crosshair_color=(1.0, 1.0, 1.0, 0.8),
-        crosshair_width=0.4, font_color=(1.0, 1.0, 1.0, 1.0), show_all_orientation_markers=True, is_colorbar=False,
-        show_legend=False, drag_and_drop_enabled=False,
+        multiplanar_layout=MultiplanarType.GRID, multiplanar_pad_pixels=12, is_radiological_convention=True,
+        sagittal_nose_left=True, crosshair_color=(1.0, 1.0, 1.0, 0.8), font_color=(1.0, 1.0, 1.0, 1.0),
+        show_all_orientation_markers=True, is_colorbar=False, show_legend=False, drag_and_drop_enabled=False,
     )  # fmt: skip
     sound = np.nan_to_num(array, nan=low, posinf=high, neginf=low)
     layers = [Layer(data=nifti(sound, frame), name="image.nii.gz", colormap="gray", cal_min=low, cal_max=high)]
