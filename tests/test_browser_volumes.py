@@ -14,6 +14,8 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+from chromium import BROWSER, FLAGS, needed
+from lab_page import KERNEL, TOKEN, jupyterlab
 from matplotlib.colors import to_rgb
 from PIL import Image
 
