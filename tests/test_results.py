@@ -15,7 +15,7 @@ from xmod_lab.bench.tables import RUN, summary
 from xmod_lab.data.manifest import dataset
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-BESIDE = ("-patients", "-gates", "-distances", "-registration")
+BESIDE = ("-patients", "-gates", "-distances", "-greys", "-registration")
 RESULTS = sorted(p for p in (CHECKOUT / "results").glob("*.csv") if not p.stem.endswith(BESIDE))
 README = (CHECKOUT / "README.md").read_text()
 TABLES = re.findall(r"<!-- table: ([\w-]+) -->\n(.*?)\n?<!-- end -->", README, re.DOTALL)
