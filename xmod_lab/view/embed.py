@@ -18,7 +18,7 @@ MOST = 32 * 32
 
 def packed(array: np.ndarray) -> str:
     """The bytes of an array in C order, deflated (zlib), in base64."""
-    return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 6)).decode("ascii")
 
 
 def quantised(values: np.ndarray, axes: int, bits: int = 8) -> dict[str, Any]:
