@@ -108,10 +108,10 @@ def test_gallery_and_atlas_show_figures_and_views_by_tag_and_file(site: Path) ->
     gallery, atlas = (site / "gallery.html").read_text(), (site / "atlas.html").read_text()
     assert "all translations" in gallery and "of a check" not in gallery and "notebooks/70.html#cell-2" in gallery
     assert "queries of every layer" in atlas and "affinity of a slice" in atlas and atlas.count("<iframe") == 2
-    assert atlas.count('sandbox="allow-scripts"') == 2
+    assert atlas.count('sandbox="allow-scripts allow-downloads"') == 2
     for view in (site / "views").iterdir():
         assert view.read_text().startswith("<!DOCTYPE html>") and "Content-Security-Policy" in view.read_text()[:200]
-    assert 'sandbox="allow-scripts"' in (site / "notebooks" / "80.html").read_text()
+    assert 'sandbox="allow-scripts allow-downloads"' in (site / "notebooks" / "80.html").read_text()
 
 
 def test_a_page_without_notebooks_is_left_out(run: Path, few: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.evaluate.runs import test_volumes as volumes_of
 from xmod_lab.maps import SHUFFLED, TRAINED, Map
 from xmod_lab.methods.base import Method, Problem
-from xmod_lab.view.atlas import case_view, in_units, maps_of_case, panel_of, place_of
+from xmod_lab.view.atlas import case_view, in_units, looks_like, maps_of_case, panel_of, place_of
 
 PROBLEM = Problem(("A", "B"), ("A", "B"), ("A", "B"), (), ("core", "rim"), 1, 32)
 
@@ -158,3 +158,14 @@ def test_every_method_with_maps_has_a_view(name: str, prepared: Prepared) -> Non
     for known in view.maps:
         assert view.set(map=known).shown()[TRAINED]
     assert len(view.to_html()) > 1000
+
+
+@pytest.mark.parametrize(("panel", "look"), [("CT", "CT"), ("MR as CT", "CT"), ("CT as MR and back", "CT")])
+def test_a_panel_has_the_units_of_its_look(panel: str, look: str) -> None:
+    assert looks_like(panel) == look
+
+
+def test_slices_apart_lie_nowhere(prepared: Prepared) -> None:
+    case = next(volumes_of(prepared, "A"))
+    assert place_of(prepared, case, [2, 3]).mm is not None
+    assert place_of(prepared, case, [2, 5]) == (None, None)

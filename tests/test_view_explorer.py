@@ -67,8 +67,10 @@ def test_what_is_set_in_the_view_stays(explorer: Explorer) -> None:
         ({"compare": "other"}, "no compare 'other'"),
         ({"map": "gate"}, "no map 'gate'"),
         ({"zoom": 1}, "nothing called 'zoom'"),
+        ({"how": "nonsense"}, "no way to change a layer 'nonsense'"),
+        ({"index": "a"}, "is no number from 0 on"),
         ({"layer": "nowhere"}, "no module matches 'nowhere'"),
-        ({"layer": "segmenter.attention.position.map", "how": "melt"}, "no way 'melt'"),
+        ({"layer": "segmenter.attention.position.map", "how": "melt"}, "no way to change a layer 'melt'"),
     ],
 )
 def test_what_does_not_exist_is_refused_and_nothing_is_changed(explorer: Explorer, values: dict, text: str) -> None:

@@ -194,7 +194,8 @@ def test_maps_with_many_positions_and_names_in_parts(browser: Any, tmp_path: Pat
 
 def test_a_name_like_a_script_does_nothing(browser: Any, tmp_path: Path) -> None:
     name = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
-    plane = np.eye(8)
+    plane = np.zeros((8, 8))
+    plane[2] = 1
     view = query({name: plane}, {name: plane}, plane.astype(int), classes=(name,), title=name, note=name)
     view.to_html(tmp_path / "view.html")
     with offline_page(browser, tmp_path / "view.html") as page:
@@ -202,3 +203,30 @@ def test_a_name_like_a_script_does_nothing(browser: Any, tmp_path: Path) -> None
         assert page.evaluate("window.hacked === undefined")
         assert page.locator("h1").inner_text() == name
         assert page.locator("img").count() == 0
+
+
+def test_each_models_cell_is_its_own(browser: Any, tmp_path: Path) -> None:
+    """Also of a matrix with fewer cells, chosen while the pointer is on a cell that it has not."""
+    rng = np.random.default_rng(0)
+    stack, ours, theirs = rng.normal(size=(1, 20, 8, 8)), rng.normal(size=(1, 20, 20)), rng.normal(size=(1, 20, 20))
+    maps = {"wide": Layer("matrix", ours), "small": Layer("matrix", ours[:, :3, :2]), "maps": Layer("stack", stack)}
+    nulls = {"untrained": {"wide": Layer("matrix", theirs), "maps": Layer("stack", -stack)}}
+    query(maps, np.zeros((8, 8)), nulls=nulls, behind={"wide": "maps"}).to_html(tmp_path / "view.html")
+    with offline_page(browser, tmp_path / "view.html") as page:
+        page.wait_for_selector("html[data-ready=yes]")
+        box = page.locator('canvas[data-row="2"]').bounding_box()
+        page.mouse.move(box["x"] + box["width"] * 0.99, box["y"] + box["height"] * 0.99)
+        page.wait_for_selector("figcaption")
+        text = page.locator(".said").inner_text()
+        assert text.startswith("untrained, image: row 20, column 20: ")
+        assert float(text.split(": ")[-1]) == pytest.approx(theirs[0, 19, 19], abs=0.02)
+        page.evaluate("view.set({map: 'small'})")
+        assert page.locator(".said").inner_text() == "move over a cell"
+
+
+def test_a_held_querys_value_is_that_of_its_own_place(page: Any) -> None:
+    click(page, 0, 0)
+    before = page.locator(".said").inner_text()
+    page.locator('canvas[data-row="0"][data-image="1"]').hover()
+    page.wait_for_timeout(60)
+    assert page.locator(".said").inner_text() == before

@@ -71,6 +71,9 @@ def test_rows_that_do_not_sum_to_one_keep_their_values() -> None:
         (np.zeros((2, 3, 8, 8)), PLANE, "has 2 slices, its image 1"),
         (Map("mask", torch.zeros(1, 4, 4), "MR", "x"), PLANE, r"mask 'map' has shape \(1, 4, 4\)"),
         ({"m": {"a": PLANE, "b": np.zeros((1, 2, 8, 8))}}, {"a": PLANE, "b": PLANE}, "is of several kinds"),
+        (np.full((64, 64), 1 / 64), np.zeros((64, 64)), "may be a mask, or attention"),
+        (Layer("positions", np.ones((1, 4, 4)), (3, 3)), PLANE, "has not the queries and keys of a grid"),
+        (Layer("stack", np.ones((3, 8, 8))), PLANE, "stack has 4 axes"),
     ],
 )
 def test_what_fits_nothing_is_refused(maps: Any, images: Any, text: str) -> None:
@@ -102,6 +105,7 @@ def test_what_goes_with_maps_is_checked(more: dict[str, Any], text: str) -> None
         ({"map": "other"}, "no map 'other'"),
         ({"slice": 3}, "no slice 3"),
         ({"query": (24, 0)}, "no pixel"),
+        ({"query": (3.5, 2)}, "is no pixel"),
         ({"other": (0, -1)}, "no pixel"),
         ({"opacity": 1.5}, "opacity 1.5"),
         ({"scale": "log"}, "no scale 'log'.*shared"),
@@ -168,6 +172,7 @@ def test_scales_by_hand() -> None:
     assert set(ends_of(shown, "symmetric").values()) == {(-2.0, 2.0)}
     assert ends_of(shown, "own") == {("a", "x"): (0.0, 2.0), ("b", "x"): (-1.0, 0.5)}
     assert ends_of({"a": {"x": np.zeros(2)}}, "shared") == {("a", "x"): (0.0, 1.0)}
+    assert ends_of({"a": {"x": np.zeros(2)}}, "symmetric") == {("a", "x"): (-1.0, 1.0)}
 
 
 def test_shares_of_cells_by_hand() -> None:

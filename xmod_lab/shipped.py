@@ -1,4 +1,4 @@
-"""Weights that come with the package: the five methods, trained on phantoms, to look at from the first minute.
+"""Weights that come with the package, trained on phantoms, to look at from the first minute.
 
 Each is a folder of `xmod_lab/weights` like a run's, without what resuming needs: weights in half precision, config,
 inputs, environment and scores. Trained on phantoms alone: the real samples' licences are for research.

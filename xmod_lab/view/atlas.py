@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,7 +142,7 @@ def case_view(
         model: {k: kept for k, by in maps.items() if (kept := {p: one for p, one in by.items() if p in images})}
         for model, maps in found.items()
     }
-    shown = {panel: in_units(image, prepared, panel.split(" as ")[-1].split(" ")[0]) for panel, image in images.items()}
+    shown = {panel: in_units(image, prepared, looks_like(panel)) for panel, image in images.items()}
     maps = models.pop(TRAINED)
     pairs = {name: stack for name, stack in (behind or {}).items() if {name, stack} <= set(maps)}
     return query(
@@ -150,6 +151,11 @@ def case_view(
         units={panel: unit for panel, (_, _, unit) in shown.items()}, place=place_of(prepared, case, at), behind=pairs,
         title=title, note=note,
     )  # fmt: skip
+
+
+def looks_like(panel: str) -> str:
+    """The modality in whose look a panel is: of ``CT``, ``MR as CT`` and ``CT as MR and back`` it is CT."""
+    return panel.split(" as ")[0 if panel.endswith(" and back") else -1]
 
 
 def in_units(image: np.ndarray, prepared: Prepared, modality: str) -> tuple[np.ndarray, str, str]:
@@ -164,10 +170,12 @@ def in_units(image: np.ndarray, prepared: Prepared, modality: str) -> tuple[np.n
 
 
 def place_of(prepared: Prepared, case: Case, at: Sequence[int]) -> Place:
-    """Where the slices `at` of a case lie: voxels of the file as stored, and millimetres by the file's affine. Slices
-    must follow each other, else a position between two of them means nothing; then only one's place is right."""
+    """Where the slices `at` of a case lie: voxels of the file as stored, and millimetres by the file's affine. Nowhere
+    if they do not follow each other: one matrix cannot say it."""
     import nibabel as nib
 
+    if any(b - a != 1 for a, b in pairwise(at)):
+        return Place()
     _, _, volume = test_slices(prepared, case.patient, case.modality)
     grid = volume.grid
     to_stored = nib.orientations.inv_ornt_aff(grid.orientation, grid.shape)

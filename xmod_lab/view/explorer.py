@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab.data.prepare import Prepared
 from xmod_lab.errors import LabError
+from xmod_lab.evaluate.interventions import HOWS
 from xmod_lab.evaluate.runs import Case, fullest
 from xmod_lab.maps import UNTRAINED
+from xmod_lab.profiles import profile_of
 from xmod_lab.runs import Run, build
 from xmod_lab.showing import case_of, showing
 from xmod_lab.view.atlas import Changed, case_view, labelled_slices
@@ -112,7 +114,7 @@ class Explorer:
         return {f"step {step}": path for step, path in moments(self.runs[name].folder).items()}
 
     def partners(self, name: str) -> list[str]:
-        """What a run can be compared with: its own moments, then runs of the same data set, task and fold."""
+        """What a run can be compared with: its own moments, then runs of the same data set, task, fold and size."""
         place = _place(self.runs[name])
         others = [other for other, run in self.runs.items() if other != name and _place(run) == place]
         return [*self.moments(name), *others]
@@ -142,6 +144,9 @@ class Explorer:
         self._known("patient", choice.patient, listed)
         if (choice.run, choice.modality, choice.patient) != self._where(self.choice) and "slice" not in asked:
             choice = replace(choice, slice=None)
+        self._known("way to change a layer", choice.how, HOWS)
+        if choice.index is not None and (not isinstance(choice.index, int) or choice.index < 0):
+            raise LabError(f"index {choice.index!r} is no number from 0 on", mend="None changes all")
         if choice.compare:
             self._known("compare", choice.compare, self.partners(choice.run))
         depth = self._case(choice.run, choice.modality, choice.patient).geometry.slices
@@ -249,16 +254,17 @@ class Explorer:
 
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
+        maps: list[Path] = []
+        choice, shown = self.choice, self.view.state.map
+        if self.view.kind(shown) in ("mask", "stack"):
+            method, prepared = self._method(choice.run, ""), self.prepared(choice.run)
+            maps = save_map(method, prepared, self.case, shown, place)
         self.to_html(place / "view.html")
         figure = self.figure()
         figure.savefig(place / "view.png")
         write_text(place / "table.csv", self.table().to_csv(index=False))
-        found = [place / "view.html", place / "view.png", place / "table.csv", self.view.arrays(place / "arrays.npz")]
-        choice, shown = self.choice, self.view.state.map
-        if self.view.kind(shown) in ("mask", "stack"):
-            method, prepared = self._method(choice.run, ""), self.prepared(choice.run)
-            found += save_map(method, prepared, self.case, shown, place)
-        return found
+        written = [place / "view.html", place / "view.png", place / "table.csv"]
+        return [*written, self.view.arrays(place / "arrays.npz"), *maps]
 
     def widget(self) -> Panel:
         """The explorer for JupyterLab and Voila."""
@@ -278,8 +284,9 @@ class Explorer:
         return case_of(self.prepared(name), patient, modality)
 
 
-def _place(run: Run) -> tuple[str, str, int]:
-    return run.spec.dataset, run.spec.task_name, run.spec.fold
+def _place(run: Run) -> tuple[str, str, int, int]:
+    """Runs that can share a query: of one data set, task and fold, and of slices of one size."""
+    return run.spec.dataset, run.spec.task_name, run.spec.fold, profile_of(run.spec.profile).size
 
 
 def _carried(view: QueryView, state: State) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
@@ -69,6 +71,7 @@ class Panel(widgets.VBox):
         self.slice.max = explorer.case.geometry.slices - 1
         self.slice.value = explorer.at
         self.how.value = choice.how
+        self.index.value = -1 if choice.index is None else choice.index
 
     def _chosen(self, name: str) -> Callable[[Mapping[str, Any]], None]:
         def changed(change: Mapping[str, Any]) -> None:
@@ -116,8 +119,9 @@ class Panel(widgets.VBox):
         """The second view has the query of the first."""
         if self.second is not None:
             state = self.explorer.view.state
-            self.second.view.set(query=state.query, other=state.other)
-            self.second.refresh()
+            with contextlib.suppress(LabError):  # a map of other slices has no such pixel
+                self.second.view.set(query=state.query, other=state.other)
+                self.second.refresh()
 
     def _try(self, what: Callable[[], None]) -> None:
         try:
@@ -132,7 +136,8 @@ class Panel(widgets.VBox):
 
     def _save(self) -> None:
         written = self.explorer.save(self.folder.value)
-        self.said.value = html.escape("saved " + ", ".join(path.name for path in written) + f" in {self.folder.value}")
+        place = Path(self.folder.value).resolve()
+        self.said.value = html.escape("saved " + ", ".join(path.name for path in written) + f" in {place}")
 
 
 def panel(explorer: Explorer) -> Panel:

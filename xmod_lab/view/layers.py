@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from xmod_lab.errors import LabError
 from xmod_lab.maps import Map
@@ -39,6 +40,8 @@ class Layer:
     grid: tuple[int, int] | None = None
     names: tuple[str, ...] = ()
     unit: str = ""
+    comparable: bool = True
+    """whether values of different images share one scale"""
 
     @property
     def signed(self) -> bool:
@@ -48,12 +51,12 @@ class Layer:
 def images_of(images: Mapping[str, Any] | np.ndarray) -> dict[str, np.ndarray]:
     """Images (h, w) or (D, h, w) by name as float32 (D, h, w). Raises LabError if they differ in shape, hold NaN, or
     there are none."""
-    named = {"image": images} if isinstance(images, np.ndarray) else dict(images)
+    named = {"image": images} if isinstance(images, np.ndarray | Tensor) else dict(images)
     if not named:
         raise LabError("no image to show", mend="give at least one: {name: array of (h, w) or (slices, h, w)}")
     found = {}
     for name, one in named.items():
-        array = np.asarray(one, dtype=np.float32)
+        array = _array(one)
         if array.ndim not in (2, 3):
             raise LabError(f"image {name!r} has {array.ndim} axes", mend="give (h, w) or (slices, h, w)")
         if not np.isfinite(array).all():
@@ -119,9 +122,10 @@ def layer_of(given: Map | Layer | np.ndarray, shape: tuple[int, ...], name: str 
     elif isinstance(given, Map):
         kind = {"stack": "stack", "mask": "mask", "pairwise": "positions" if given.grid else "matrix"}[given.kind]
         values = given.values.detach().float().cpu().numpy()
-        layer = Layer(kind, values, given.grid, tuple(given.names))  # type: ignore[arg-type]
+        layer = Layer(kind, values, given.grid, tuple(given.names), comparable=given.comparable)  # type: ignore[arg-type]
     else:
-        layer = _guessed(np.asarray(given, dtype=np.float32), shape, name)
+        layer = _guessed(_array(given), shape, name)
+    _checked(layer, name)
     if not np.isfinite(layer.values).all():
         raise LabError(f"map {name!r} holds NaN or infinity")
     if len(layer.values) != shape[0]:
@@ -133,6 +137,12 @@ def layer_of(given: Map | Layer | np.ndarray, shape: tuple[int, ...], name: str 
 
 def _guessed(array: np.ndarray, shape: tuple[int, ...], name: str) -> Layer:
     full = array if shape[0] > 1 or array.ndim == 4 or (array.ndim == 3 and len(array) == 1) else array[None]
+    shares = full.shape[-1] == full.shape[-2] and (full >= 0).all() and np.allclose(full.sum(-1), 1.0, atol=1e-2)
+    if full.shape == shape and shares:
+        raise LabError(
+            f"map {name!r} may be a mask, or attention: it has the image's shape and its rows sum to 1",
+            mend="say which: view.layers.Layer(kind, values, grid)",
+        )
     if full.shape == shape:
         return Layer("mask", full)
     if full.ndim == 4:
@@ -140,9 +150,26 @@ def _guessed(array: np.ndarray, shape: tuple[int, ...], name: str) -> Layer:
     if full.ndim != 3:
         text = "x".join(map(str, array.shape))
         raise LabError(f"map {name!r} of {text} is no mask, stack or pairwise map", mend="see view.query")
-    attends = full.shape[1] == full.shape[2] and (full >= 0).all() and np.allclose(full.sum(-1), 1.0, atol=1e-2)
-    grid = _grid(full.shape[1], shape) if attends else None
+    grid = _grid(full.shape[1], shape) if shares else None
     return Layer("positions", full, grid) if grid else Layer("matrix", full)
+
+
+def _array(given: Any) -> np.ndarray:
+    """Anybody's array or tensor as float32."""
+    given = given.detach().cpu() if isinstance(given, Tensor) else given
+    return np.asarray(given, dtype=np.float32)
+
+
+def _checked(layer: Layer, name: str) -> None:
+    """Raises LabError for a layer whose values are not what its kind says."""
+    axes = {"positions": 3, "matrix": 3, "stack": 4, "mask": 3}[layer.kind]
+    shape = "x".join(map(str, layer.values.shape))
+    if layer.values.ndim != axes:
+        raise LabError(f"map {name!r} of {shape}: {layer.kind} has {axes} axes, slices first")
+    if layer.kind == "positions":
+        count = layer.grid[0] * layer.grid[1] if layer.grid else 0
+        if layer.values.shape[1:] != (count, count):
+            raise LabError(f"map {name!r} of {shape} has not the queries and keys of a grid {layer.grid}")
 
 
 def _grid(positions: int, shape: tuple[int, ...]) -> tuple[int, int] | None:

@@ -48,7 +48,7 @@ def ends_of(shown: dict[str, dict[str, np.ndarray]], scale: str) -> dict[tuple[s
             most = float(np.abs(own).max())
             low = -most if scale == "symmetric" else min(0.0, float(own.min()))
             high = most if scale == "symmetric" else max(float(own.max()), low)
-            found[model, image] = (low, high if high > low else low + 1.0)
+            found[model, image] = (low, high) if high > low else (-1.0 if scale == "symmetric" else low, low + 1.0)
     return found
 
 

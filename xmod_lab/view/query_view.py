@@ -78,9 +78,9 @@ class QueryView:
         first = next(iter([*pointed, *self.maps]))  # what can be asked by a pixel comes first
         at, point = self._sensible()
         signed = any(layer.signed for layer in self.maps[first].values())
-        self.state = State(
-            first, at, point, scale="symmetric" if signed else "shared", colours="PuOr" if signed else "inferno"
-        )
+        alike = all(layer.comparable for layer in self.maps[first].values())
+        scale = "symmetric" if signed else "shared" if alike else "own"
+        self.state = State(first, at, point, scale=scale, colours="PuOr" if signed else "inferno")
 
     @property
     def maps(self) -> dict[str, dict[str, Layer]]:
@@ -120,6 +120,8 @@ class QueryView:
         if not 0 <= state.slice < depth:
             raise LabError(f"no slice {state.slice}", mend=f"slices are 0 to {depth - 1}")
         for point in filter(None, (state.query, state.other)):
+            if len(point) != 2 or any(not isinstance(edge, int | np.integer) for edge in point):
+                raise LabError(f"{point} is no pixel", mend="give (row, column) as whole numbers")
             if not (0 <= point[0] < height and 0 <= point[1] < width):
                 raise LabError(f"no pixel {tuple(point)}", mend=f"rows are 0 to {height - 1}, columns 0 to {width - 1}")
         for name in ("opacity", "mass"):
@@ -220,7 +222,7 @@ class QueryView:
         return QueryWidget(self)
 
     def arrays(self, path: str | Path) -> Path:
-        """Images, labels and all maps as they are (float32, not quantised) as a compressed .npz; returns its path."""
+        """Images, labels and maps in the units shown (`layers.UNIFORM`), not quantised, as .npz; returns its path."""
         from xmod_lab.files import atomic_file
 
         kept = {f"image/{name}": one for name, one in self.images.items()}
@@ -236,7 +238,7 @@ class QueryView:
         high = 330 + 35 * len(self.images) + 245 * len(self.images)
         return (
             f'<iframe srcdoc="{html.escape(self.to_html(), quote=True)}" width="100%" height="{high}" '
-            'style="border:0" title="query view"></iframe>'
+            'style="border:0" title="query view" sandbox="allow-scripts allow-downloads"></iframe>'
         )
 
 
@@ -276,8 +278,12 @@ def query(
         if model in (TRAINED, SHUFFLED):
             raise LabError(f"a null model cannot be called {model!r}")
         models[str(model)] = layers_of(given, named)
-        if unknown := sorted(set(models[str(model)]) - set(found)):
-            raise LabError(f"null model {model!r} has a map {unknown[0]!r} that is not among the maps")
+        for name, by in models[str(model)].items():
+            if name not in found:
+                raise LabError(f"null model {model!r} has a map {name!r} that is not among the maps")
+            kinds_of = {layer.kind for layer in (*by.values(), *found[name].values())}
+            if len(kinds_of) > 1:
+                raise LabError(f"{name!r} of null model {model!r} is of another kind: {', '.join(sorted(kinds_of))}")
     pairs = {name: (one, one) if isinstance(one, str) else one for name, one in (behind or {}).items()}
     for name, stacks in pairs.items():
         for one in (name, *stacks):

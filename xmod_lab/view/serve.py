@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PAGE = """\
+import os
+
 from xmod_lab.view.explorer import Explorer
 
+os.chdir({here!r})  # what is saved lies where the page was started
 explorer = Explorer({chosen})
 explorer.widget()
 """
@@ -23,7 +26,7 @@ def notebook(folder: Path, run: str = "") -> Path:
     """A notebook of one cell that shows the explorer, written to `folder`."""
     import nbformat
 
-    code = PAGE.format(chosen=f"run={run!r}" if run else "")
+    code = PAGE.format(here=os.getcwd(), chosen=f"run={run!r}" if run else "")
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     cells = [nbformat.v4.new_code_cell(code.strip(), id="explorer")]
     page = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "title": "xmod_lab explorer"})

@@ -109,11 +109,12 @@ Object.assign(View.prototype, {
     const bar = this.root.querySelector(".scale"), own = this.state.scale === "own";
     const steps = Float32Array.from({ length: 256 }, (_, i) => i);
     paint(bar.querySelector("canvas"), [coloured(steps, 1, 256, [0, 255], table)]);
-    const [low, high] = own ? ["least", "largest of each"] : ends[0].map((value) => value.toPrecision(3));
+    const [low, high] = own ? ["0 or least", "largest of each"] : ends[0].map((value) => value.toPrecision(3));
     bar.querySelector(".low").textContent = low;
     bar.querySelector(".high").textContent = high;
-    const unit = this.layers.find(Boolean).unit;
-    bar.querySelector(".printed").textContent = `${unit || this.state.map}, ${this.state.scale} scale`;
+    const first = this.layers.find(Boolean), kept = first.strongest ? `, ${first.strongest} strongest keys of each query` : "";
+    bar.querySelector(".printed").textContent = `${first.unit || this.state.map}, ${this.state.scale} scale${kept}`;
+    this.printed = `${low} to ${high} ${bar.querySelector(".printed").textContent}`;
   },
 
   // Of a stack all its maps in small; of a matrix the two maps behind the cell under the pointer.
@@ -138,8 +139,10 @@ Object.assign(View.prototype, {
     }
     this.stripped = null;
     const behind = this.data.behind[map];
-    if (this.kind !== "matrix" || !behind || !this.cell || !this.layers[this.cell.image]) return strip.replaceChildren();
-    const { image, at } = this.cell, maps = this.data.models[0].maps;
+    const model = this.cell && this.data.models.find((one) => one.name === this.shownRows()[this.cell.row].name);
+    const there = model && behind && behind.every((name) => (model.maps[this.data.maps.indexOf(name)] || [])[this.cell.image]);
+    if (this.kind !== "matrix" || !there) return strip.replaceChildren();
+    const { image, at } = this.cell, { maps } = model;
     strip.replaceChildren(...behind.map((name, side) => {
       const layer = maps[this.data.maps.indexOf(name)][image], title = layer.names[at[side]] || `${at[side] + 1}`;
       const values = layer.picture(slice, Math.min(at[side], layer.count - 1));
@@ -154,9 +157,9 @@ Object.assign(View.prototype, {
     const { slice } = this.state, parts = [];
     if (this.kind === "matrix") {
       if (this.cell) {
-        const layer = this.layers[this.cell.image], [r, c] = this.cell.at;
+        const shown = this.shownRows()[this.cell.row], layer = shown.layers[this.cell.image], [r, c] = this.cell.at;
         const name = (i) => layer.names[i] || `${i + 1}`;
-        parts.push(`${this.data.images[this.cell.image].name}: row ${name(r)}, column ${name(c)}: ${layer.row(slice, r)[c].toPrecision(3)}`);
+        parts.push(`${shown.name}, ${this.data.images[this.cell.image].name}: row ${name(r)}, column ${name(c)}: ${layer.said(slice, r, c)}`);
       } else parts.push("move over a cell");
     } else {
       const [row, column] = this.kind === "positions" ? this.query : this.preview || this.state.query;
@@ -175,8 +178,7 @@ Object.assign(View.prototype, {
         const layer = this.layers[image];
         let text = `${one.name} ${grey.toPrecision(3)}${one.unit ? ` ${one.unit}` : ""}`;
         if (layer) {
-          const under = this.preview || this.query;
-          text += `, map ${this.values(layer, this.query)[this.cellOf(layer, under)].toPrecision(3)}`;
+          text += `, map ${this.values(layer, this.query)[this.cellOf(layer, [row, column])].toPrecision(3)}`;
         }
         parts.push(text);
       });
@@ -191,8 +193,10 @@ Object.assign(View.prototype, {
     const { state, data } = this, layer = this.layers.find(Boolean);
     const next = (list, value, by) => list[(list.indexOf(value) + by + list.length) % list.length];
     const clip = (value, high) => Math.max(0, Math.min(high, value));
+    const stacked = this.kind === "stack" ? layer.count - 1 : 0;
     const step = this.kind === "positions" ? [this.rows / layer.rows, this.columns / layer.columns].map((edge) => Math.max(1, Math.round(edge))) : [1, 1];
     const move = (down, right) => () => {
+      if (this.kind === "matrix") return;
       this.locked = true;
       this.set({ query: [clip(state.query[0] + down * step[0], this.rows - 1), clip(state.query[1] + right * step[1], this.columns - 1)] });
     };
@@ -201,7 +205,7 @@ Object.assign(View.prototype, {
       PageUp: () => this.set({ slice: clip(state.slice + 1, this.depth - 1) }),
       PageDown: () => this.set({ slice: clip(state.slice - 1, this.depth - 1) }),
       "[": () => this.set({ map: next(data.maps, state.map, -1) }), "]": () => this.set({ map: next(data.maps, state.map, 1) }),
-      ",": () => this.set({ index: clip(state.index - 1, layer.count - 1) }), ".": () => this.set({ index: clip(state.index + 1, layer.count - 1) }),
+      ",": () => this.set({ index: clip(state.index - 1, stacked) }), ".": () => this.set({ index: clip(state.index + 1, stacked) }),
       s: () => this.set({ scale: next(data.scales, state.scale, 1) }),
       c: () => this.set({ colours: next(Object.keys(data.colours), state.colours, 1) }),
       "-": () => this.set({ opacity: Math.max(0, state.opacity - 0.1) }), "+": () => this.set({ opacity: Math.min(1, state.opacity + 0.1) }),
@@ -233,8 +237,7 @@ Object.assign(View.prototype, {
       context.fillText(this.titles[r], 120 + r * w, 16, w);
       column.forEach((one, i) => one.isConnected && context.drawImage(one, 120 + r * w, 24 + i * h));
     });
-    const printed = this.root.querySelector(".scale").textContent;
-    context.fillText(`${this.state.map} · ${printed}`, 4, canvas.height - 26, canvas.width - 8);
+    context.fillText(`${this.state.map} · ${this.printed}`, 4, canvas.height - 26, canvas.width - 8);
     context.fillText(this.root.querySelector(".said").textContent, 4, canvas.height - 8, canvas.width - 8);
     element("a", { href: canvas.toDataURL("image/png"), download: "query.png" }).click();
   },

@@ -39,6 +39,11 @@ async function layerOf(packed) {
   } else {
     layer.row = (slice, query) => values.at(slice * first + query);
   }
+  // a cell as text, with no digit below the step of its row
+  layer.said = (slice, query, key) => {
+    const row = layer.row(slice, query), step = (Math.max(...row) - Math.min(...row)) / 255;
+    return row[key].toFixed(Math.min(6, Math.max(0, Math.ceil(-Math.log10(step || 1)))));
+  };
   layer.picture = (slice, index) => values.at(packed.kind === "mask" ? slice : slice * first + index);
   if (packed.kind === "positions") [layer.rows, layer.columns] = packed.grid;
   else if (packed.kind === "matrix") [layer.rows, layer.columns] = [first, second];

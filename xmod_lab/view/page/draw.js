@@ -27,7 +27,7 @@ function endsOf(shown, scale) {
       if (Math.abs(value) > most) most = Math.abs(value);
     }
     [low, high] = scale === "symmetric" ? [-most, most] : [low, Math.max(high, low)];
-    return [low, high > low ? high : low + 1];
+    return high > low ? [low, high] : [scale === "symmetric" ? -1 : low, low + 1];
   };
   if (scale === "own") return shown.map((values) => own([values]));
   const all = own(shown);

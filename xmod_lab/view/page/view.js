@@ -70,6 +70,7 @@ class View {
 
   set(values) {
     if ("map" in values && values.map !== this.state.map) this.state.index = 0;
+    if ("map" in values || "slice" in values) this.cell = null;
     Object.assign(this.state, values);
     this.draw();
     this.changed();
@@ -77,7 +78,8 @@ class View {
 
   // What somebody else has set.
   take(state) {
-    if (JSON.stringify(state) === JSON.stringify(this.state)) return;
+    if (JSON.stringify(state) === JSON.stringify(this.state) || !this.data.maps.includes(state.map)) return;
+    if (state.map !== this.state.map || state.slice !== this.state.slice) this.cell = null;
     this.state = { ...state };
     this.draw();
   }
@@ -172,8 +174,8 @@ class View {
   listen(canvas, row) {
     const matrix = () => this.kind === "matrix" && row > 0;
     canvas.addEventListener("pointermove", (event) => {
-      const layer = this.layers[canvas.dataset.image];
-      if (matrix()) this.cell = { image: +canvas.dataset.image, at: this.pixel(event, layer.rows, layer.columns) };
+      const layer = row > 0 ? this.shownRows()[row - 1].layers[canvas.dataset.image] : null;
+      if (matrix()) this.cell = { image: +canvas.dataset.image, row: row - 1, at: this.pixel(event, layer.rows, layer.columns) };
       else [this.preview, this.over] = [this.pixel(event), +canvas.dataset.image];
       this.soon();
     });

@@ -11,6 +11,8 @@ export default {
       if (mine !== latest) return; // a later one overtook it
       const before = view;
       view = new View(data);
+      const state = model.get("state");
+      if (data.maps.includes(state.map)) view.state = { ...view.state, ...state }; // what was set since it was sent
       if (before) [view.locked, view.contoured] = [before.locked, before.contoured];
       view.changed = () => {
         model.set("state", { ...view.state });
