@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import BROWSER, FLAGS
 from conftest import CHECKOUT
-from test_browser import BROWSER, FLAGS
 from tiny_site import series_run
 
 from xmod_lab.site.build import build
