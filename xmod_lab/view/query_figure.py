@@ -85,7 +85,8 @@ def drawn(view: QueryView) -> Figure:
             if kind != "matrix":
                 _cross(line[0], point, colour)
     for r, (model, by, point, colour) in enumerate(rows):
-        axes[0, 1 + r].set_title(textwrap.fill(model, 24), fontsize=9)
+        broken = textwrap.fill(model.replace(".", ". "), 24).replace(". ", ".")  # a layer's name between its parts
+        axes[0, 1 + r].set_title(broken, fontsize=9)
         for axis, name in zip(axes[:, 1 + r], names, strict=True):
             if name not in by:
                 continue
