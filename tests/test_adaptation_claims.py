@@ -287,9 +287,11 @@ def test_suites_of_adaptation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [s.method for s in brain].count("cyclegan_seg") == [s.method for s in brain].count("source_only") == 2
     assert {"adaptsegnet", "cycada", "sifa", "pnp_adanet", "bigl", "target_only"} <= {s.method for s in brain}
     assert [s.method for s in specs if s.task == "subregions_all"] == ["unet_joint"]
-    hearts = suites.suite("adaptation-heart-lesson")
-    assert {(s.task, s.fold) for s in hearts} == {(t, f) for t in ("mr_to_ct", "ct_to_mr") for f in (0, 1)}
-    assert len(specs) == len(set(specs)) == 11 and len(hearts) == len(set(hearts)) == 4 * 11
+    for profile, folds, seeds in (("lesson", (0,), 1), ("study", (0, 1), 3)):
+        hearts = suites.suite(f"adaptation-heart-{profile}")
+        assert {(s.task, s.fold) for s in hearts} == {(t, f) for t in ("mr_to_ct", "ct_to_mr") for f in folds}
+        assert len(hearts) == len(set(hearts)) == 2 * len(folds) * seeds * 11
+    assert len(specs) == len(set(specs)) == 11
     assert len(suites.suite("adaptation-study")) == 3 * len(specs)
     assert len(suites.suite("adaptation-ablations-lesson")) == 2 + 2 + 7 + 3
     bar = [(s.method, s.profile, s.fold) for s in suites.suite("adaptation-bar-long")]

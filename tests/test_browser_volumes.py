@@ -5,7 +5,6 @@ Skipped where no Chromium is installed, and where it draws without WebGL. Graphi
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import time
 from pathlib import Path
@@ -100,7 +99,6 @@ def test_plotly_surfaces_hide_by_a_click_and_turn_together_without_a_network(tmp
     assert complaints == [] and all(url.startswith(("file:", "data:", "blob:")) for url in requests)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ipyniivue") is None, reason="ipyniivue is not installed")
 def test_niivue_shows_image_and_labels_injupyterlab(tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 

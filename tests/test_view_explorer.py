@@ -50,10 +50,15 @@ def test_what_is_set_in_the_view_stays(explorer: Explorer) -> None:
     explorer.set(map="channel", scale="own", query=(3, 5), slice=4)
     assert (explorer.view.state.map, explorer.view.state.scale, explorer.view.state.query) == ("channel", "own", (3, 5))
     assert explorer.at == 4
+    explorer.set(windows={"T2 as T1": (0.0, 2.0)}, contours=False)
     explorer.set(modality="T1")
     assert explorer.choice.slice is None and explorer.view.state.map == "channel"
     explorer.set(run="unet")
     assert explorer.view.state.map == "probability"  # it has no other
+    assert not explorer.view.state.contours and explorer.view.state.windows == {}  # of an image that is not here
+    first = next(iter(explorer.view.images))
+    explorer.set(windows={first: (0.0, 2.0)}, slice=5)
+    assert explorer.view.state.windows == {first: (0.0, 2.0)}
     assert explorer.view.state.query == (3, 5)
 
 
@@ -154,6 +159,12 @@ def test_a_page_cannot_set_what_does_not_exist(explorer: Explorer) -> None:
     before = explorer.view.state
     panel.shown.state = panel.shown.state | {"query": [999, 0]}
     assert explorer.view.state == before
+    panel.shown.state = panel.shown.state | {"windows": {"nobody": [0, 1]}}
+    assert explorer.view.state == before
+    panel.shown.state = panel.shown.state | {"windows": {"T2": [0, 1]}}
+    assert explorer.view.state.windows == {"T2": (0.0, 1.0)} and panel.shown.state["windows"] == {"T2": [0, 1]}
+    explorer.view.set(windows={})
+    panel.shown.refresh()
     panel.shown.state = {"nonsense": 1}
     assert explorer.view.state == before and panel.shown.state["map"] == before.map
 

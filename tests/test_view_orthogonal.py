@@ -14,7 +14,7 @@ from test_view import texts
 from xmod_lab.data.geometry import AXES
 from xmod_lab.errors import LabError
 from xmod_lab.view import figures, style
-from xmod_lab.view.orthogonal import PRESETS, class_names, grey_window, presence
+from xmod_lab.view.orthogonal import class_names, grey_window, presence
 from xmod_lab.view.planes import PLANES
 
 pytestmark = pytest.mark.usefixtures("figure_style")
@@ -129,7 +129,7 @@ def test_windows_are_finite_for_ct_and_mr(image: np.ndarray, label: np.ndarray) 
         low, high = grey_window(image, kind, mask)
         assert np.isfinite([low, high]).all() and low < high
         plt.close(figures.orthogonal(image, SPACING, mask, kind=kind))
-    assert grey_window(image, "CT", None) == (-160, 240) and grey_window(image, "CT", None, "brain") == PRESETS["brain"]
+    assert grey_window(image, "CT", None) == (-160, 240) and grey_window(image, "CT", None, "brain") == (0, 80)
     assert "grey 0 to 80 HU" in texts(figures.orthogonal(image, SPACING, kind="CT", window="brain"))
     for kind, window in (("MR", "brain"), ("CT", "heart"), ("MR", (5.0, 5.0))):
         with pytest.raises(LabError, match="window"):

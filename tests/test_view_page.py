@@ -148,9 +148,14 @@ def test_a_cell_of_a_matrix_shows_the_two_maps_behind_it(page: Any) -> None:
 
 def test_a_preset_is_in_hounsfield_units(page: Any) -> None:
     page.get_by_label("window of as CT").select_option("bone")
-    assert page.evaluate("view.windows[1]") == [-450, 1050]
+    assert page.evaluate("view.state.windows") == {"as CT": [-450, 1050]}
     assert page.get_by_label("level of as CT").input_value() == "300"
-    assert page.get_by_label("window of MR").locator("option").count() == 1
+    page.get_by_label("width of as CT").fill("300")
+    page.keyboard.press("Enter")
+    assert page.evaluate("view.state.windows") == {"as CT": [150, 450]}
+    page.get_by_label("window of as CT").select_option(index=0)
+    assert page.evaluate("view.state.windows") == {}
+    assert page.get_by_label("window of MR").locator("option:not([hidden])").count() == 1
 
 
 def test_scale_share_and_theme(page: Any) -> None:
@@ -221,7 +226,12 @@ def test_each_models_cell_is_its_own(browser: Any, tmp_path: Path) -> None:
         assert text.startswith("untrained, image: row 20, column 20: ")
         assert float(text.split(": ")[-1]) == pytest.approx(theirs[0, 19, 19], abs=0.02)
         page.evaluate("view.set({map: 'small'})")
-        assert page.locator(".said").inner_text() == "move over a cell"
+        assert page.locator(".said").inner_text() .startswith("move over a cell")
+        page.locator("#view").press("ArrowDown")
+        page.locator("#view").press("ArrowRight")
+        text = page.locator(".said").inner_text()
+        assert text.startswith("trained, image: row 1, column 2: ")
+        assert float(text.split(": ")[-1]) == pytest.approx(ours[0, 0, 1], abs=0.02)
 
 
 def test_a_held_querys_value_is_that_of_its_own_place(page: Any) -> None:

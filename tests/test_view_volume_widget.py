@@ -20,7 +20,6 @@ from xmod_lab.view.volume_widget import border, framed, nifti
 
 SIZES = (1.5, 2.0, 5.5)
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
-needs_niivue = pytest.mark.skipif(importlib.util.find_spec("ipyniivue") is None, reason="ipyniivue is not installed")
 
 
 @pytest.fixture
@@ -36,7 +35,6 @@ def read(layer: Any) -> Any:
     return nib.Nifti1Image.from_bytes(gzip.decompress(layer.data))
 
 
-@needs_niivue
 def test_niivue_gets_image_truth_and_the_border_of_the_prediction(volumes: tuple[np.ndarray, ...]) -> None:
     image, label, found = volumes
     image[0, 0, 0] = np.nan
@@ -100,7 +98,7 @@ def test_a_frame_keeps_its_page_in() -> None:
     assert value.count('"') == 6 and "<p" not in value and "allow-same-origin" not in value
 
 
-@pytest.mark.parametrize("how", [pytest.param("niivue", marks=needs_niivue), "plotly"])
+@pytest.mark.parametrize("how", ["niivue", "plotly"])
 def test_names_from_data_reach_no_page_as_markup(how: Any, volumes: tuple[np.ndarray, ...]) -> None:
     """In what the widget shows, in its state, and in the page that it is exported to."""
     image, label, found = volumes

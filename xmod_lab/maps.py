@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -132,3 +133,13 @@ def replace(model: nn.Module, pattern: str, fn: Callable[[Tensor], Tensor]) -> I
             hook = module.register_forward_hook(lambda _m, _i, output: fn(output))
             stack.callback(hook.remove)
         yield
+
+
+def dealt(queries: int, seed: int = 0) -> np.ndarray:
+    """(queries,) whose row each query gets in the null model SHUFFLED: a seeded permutation without a fixed point."""
+    if queries < 2:
+        return np.arange(queries)
+    order = np.random.default_rng(seed).permutation(queries)
+    found = np.empty(queries, np.int64)
+    found[order] = np.roll(order, 1)  # one cycle through all: nobody keeps its own row
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from xmod_lab.bench.suites_adaptation import GRIDS, adaptation_bar
@@ -192,6 +193,15 @@ def paired(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     return [RunSpec(m, "head_ct_mr", "registered", profile, seed=s) for m in PAIRED for s in seeds]
 
 
+def shown(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """A run of each paper but BiGL (its own is of `adaptation_bar`), on the task its notebook shows it on: the weights
+    that come with the package (`shipped`). The scorers of the two translators with them."""
+    places = {"csa": HEARTS[1], "uagan": ("brain_tumour", "uagan"), "targan": ("abdomen", "liver")}
+    places["sasan"] = ("whole_heart", "sasan_mr_to_ct")
+    runs = [RunSpec(method, *place, profile) for method, place in places.items()]
+    return [*map(scorer_of, runs[2:]), *(replace(run, seed=s) for s in seeds for run in runs)]
+
+
 def suites() -> dict[str, Callable[[], list[RunSpec]]]:
     """Every suite by name. The lesson runs one seed of each grid (the baselines three), study three, long one
     of a single question."""
@@ -218,6 +228,7 @@ def suites() -> dict[str, Callable[[], list[RunSpec]]]:
         found[f"{name}-lesson"] = lambda grid=grid: grid("lesson", SEEDS[:1])  # type: ignore[misc]
         found[f"{name}-study"] = lambda grid=grid: grid("study", SEEDS)  # type: ignore[misc]
     found["adaptation-bar-long"] = lambda: adaptation_bar("long", SEEDS[:1])
+    found["shown-long"] = lambda: shown("long", SEEDS[:1])
     return found
 
 

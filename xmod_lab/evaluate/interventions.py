@@ -20,8 +20,7 @@ from xmod_lab.errors import LabError
 from xmod_lab.evaluate.overlap import overlap_scores
 from xmod_lab.evaluate.runs import Case, network_for, probabilities_of, structures_of, test_volumes
 from xmod_lab.evaluate.translators import translated, translations_of
-from xmod_lab.maps import difference, matching, replace
-from xmod_lab.rng import torch_rng
+from xmod_lab.maps import dealt, difference, matching, replace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +53,9 @@ def identity(x: Tensor) -> Tensor:
 
 def shuffled(x: Tensor, seed: int = 0) -> Tensor:
     """(b, M, N) with its rows in another order, the same for every slice and call: each query looks where another one
-    of its slice looks, as sharply. Raises LabError for other tensors."""
+    of its slice looks, as sharply (`maps.dealt`). Raises LabError for other tensors."""
     rows = _pairwise(x, "shuffle").shape[1]
-    return x[:, torch.randperm(rows, generator=torch_rng(seed, "shuffle", rows)).to(x.device)]
+    return x[:, torch.from_numpy(dealt(rows, seed)).to(x.device)]
 
 
 HOWS: dict[str, How] = {

@@ -19,7 +19,8 @@ from xmod_lab.profiles import profile_of
 from xmod_lab.runs import Run, build
 from xmod_lab.showing import case_of, showing
 from xmod_lab.view.atlas import Changed, case_view, labelled_slices
-from xmod_lab.view.query_view import QueryView, State
+from xmod_lab.view.query_state import State
+from xmod_lab.view.query_view import QueryView
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -292,6 +293,8 @@ def _place(run: Run) -> tuple[str, str, int, int]:
 def _carried(view: QueryView, state: State) -> None:
     """Set in a new view what was set in the one before, as far as it has it."""
     for name, value in asdict(state).items():
+        if name == "windows":
+            value = {image: ends for image, ends in value.items() if image in view.images}
         if name != "slice":  # of its only one
             with contextlib.suppress(LabError):
                 view.set(**{name: value})

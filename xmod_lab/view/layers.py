@@ -189,16 +189,6 @@ def _in_units(layer: Layer) -> Layer:
     return replace(layer, values=layer.values * layer.values.shape[-1], unit=UNIFORM)
 
 
-def permutation(positions: int, seed: int = 0) -> np.ndarray:
-    """Whose row is shown for a query of the null model SHUFFLED: a seeded permutation without a fixed point."""
-    if positions < 2:
-        return np.arange(positions)
-    order = np.random.default_rng(seed).permutation(positions)
-    found = np.empty(positions, np.int64)
-    found[order] = np.roll(order, 1)  # one cycle through all: nobody keeps its own row
-    return found
-
-
 def sides_of(place: Place) -> tuple[str, str, str, str] | None:
     """Letters of the left, right, upper and lower edge of slices by the direction in which millimetres grow most; None
     where nobody knows."""

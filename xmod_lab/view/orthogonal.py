@@ -13,15 +13,13 @@ from xmod_lab.errors import LabError
 from xmod_lab.view.frame import ENDS, Frame, Place, canonical, canonical_point, frame_of, point_text
 from xmod_lab.view.planes import PLANES, _bar_of, _laid_out, centre_of
 from xmod_lab.view.slices import draw_contours, draw_slice
-from xmod_lab.view.style import colours_of
+from xmod_lab.view.style import CT_WINDOWS, colours_of
 from xmod_lab.view.volumes import window_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PRESETS = {"soft tissue": (-160.0, 240.0), "brain": (0.0, 80.0), "bone": (-450.0, 1050.0), "lung": (-1350.0, 150.0)}
-"""windows of CT in HU: level 40 and width 400, 40 and 80, 300 and 1500, -600 and 1500"""
 FILL = 0.45
 """opacity of a filled structure"""
 GAP = 0.06
@@ -51,9 +49,9 @@ def grey_window(
     without finite voxels, and a window that is not from low to high.
     """
     if isinstance(window, str):
-        if window not in PRESETS or kind != "CT":
-            raise LabError(f"no window {window!r} for {kind}", mend=f"presets are of CT: {', '.join(PRESETS)}")
-        window = PRESETS[window]
+        if window not in CT_WINDOWS or kind != "CT":
+            raise LabError(f"no window {window!r} for {kind}", mend=f"presets are of CT: {', '.join(CT_WINDOWS)}")
+        window = CT_WINDOWS[window]
     if window is not None:
         if not window[0] < window[1]:
             raise LabError(f"a window goes from low to high, this one from {window[0]:g} to {window[1]:g}")
@@ -105,7 +103,7 @@ def orthogonal(
     an array as stored. labels, prediction: class indices on the axes of the image; one is filled, the other a contour
     (`truth` says which the labels are). classes: names of class 1, 2 ... kind: MR or CT. at: the voxel, by default the
     labelled one nearest in mm to the centre of all labelled ones. window: grey values for black and white, or for CT
-    one of PRESETS by name; see `grey_window`. Planes are those of the grid: the title says by how much it is turned.
+    one of CT_WINDOWS by name; see `grey_window`. Planes are those of the grid: the title says by how much it is turned.
 
     Raises LabError for arrays on different grids, a voxel outside of them, and labels without a name.
     """

@@ -10,6 +10,7 @@ import numpy as np
 from xmod_lab.maps import TRAINED
 from xmod_lab.view.layers import sides_of
 from xmod_lab.view.pairwise import _cross
+from xmod_lab.view.query_state import window_of
 from xmod_lab.view.slices import _grid, _legend, _row_name, draw_contours, draw_slice
 from xmod_lab.view.style import COLOURS, colours_of
 
@@ -108,23 +109,17 @@ def drawn(view: QueryView) -> Figure:
             ScalarMappable(Normalize(*next(iter(ends.values()))), state.colours), ax=list(axes.flat), shrink=0.8,
             aspect=30, pad=0.01, label=layer.unit or state.map,
         )  # fmt: skip
-    _legend(figure, colours_of(view.classes) if view.labels else {})
+    _legend(figure, colours_of(view.classes) if view.labels and state.contours else {})
     text = textwrap.fill(said(view), int(8 * figure.get_figwidth()))  # beside it stands a stamp
     figure.text(0.0, -0.01, text, ha="left", va="top", fontsize=7.5, color="0.35")
     return figure
-
-
-def window_of(view: QueryView, name: str) -> tuple[float, float]:
-    """Values of an image that are drawn black and white: its percentiles 0.5 and 99.5 over all slices."""
-    low, high = np.percentile(view.images[name], (0.5, 99.5))
-    return float(low), float(high if high > low else low + 1.0)
 
 
 def _image(axis: Axes, view: QueryView, name: str) -> None:
     """An image of the slice that is set, with contours and the letters of its sides."""
     _, height, width = view.shape
     draw_slice(axis, view.images[name][view.state.slice], window=window_of(view, name))
-    if name in view.labels:
+    if name in view.labels and view.state.contours:
         draw_contours(axis, view.labels[name][view.state.slice], colours_of(view.classes))
     if sides := sides_of(view.place):
         for text, x, y, across, up in zip(

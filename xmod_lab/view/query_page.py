@@ -12,21 +12,13 @@ import numpy as np
 from xmod_lab.maps import SHUFFLED
 from xmod_lab.view.embed import embedded, packed, quantised, safe_json
 from xmod_lab.view.layers import sides_of
-from xmod_lab.view.query_figure import window_of
+from xmod_lab.view.query_state import COLOURS as TABLES
+from xmod_lab.view.query_state import SCALES, percentiles_of, presets_of
 from xmod_lab.view.style import COLOURS, colours_of
 
 if TYPE_CHECKING:
     from xmod_lab.view.query_view import QueryView
 
-PRESETS = {
-    "soft tissue": (-160.0, 240.0),
-    "liver": (-45.0, 105.0),
-    "brain": (0.0, 80.0),
-    "heart, contrast": (-100.0, 400.0),
-    "lung": (-1350.0, 150.0),
-    "bone": (-450.0, 1050.0),
-}
-"""windows of CT in HU, least and largest value"""
 SCRIPTS = ("data.js", "draw.js", "view.js", "controls.js")
 """what page and widget share"""
 
@@ -53,8 +45,6 @@ def asset(*names: str) -> str:
 
 def data_of(view: QueryView) -> dict[str, Any]:
     """What the script reads: see `page/data.js`."""
-    from xmod_lab.view.query_view import SCALES
-
     names, colours = list(view.maps), colours_of(view.classes)
     return {
         "title": view.title,
@@ -74,7 +64,7 @@ def data_of(view: QueryView) -> dict[str, Any]:
         "place": {"mm": _listed(view.place.mm), "voxel": _listed(view.place.voxel)},
         "sides": sides_of(view.place),
         "scales": SCALES,
-        "colours": {name: packed(_table(name)) for name in _tables()},
+        "colours": {name: packed(_table(name)) for name in TABLES},
         "crosses": COLOURS[:2],
     }
 
@@ -85,19 +75,11 @@ def _over_images(view: QueryView, layers: Any) -> list[Any] | None:
 
 def _image(view: QueryView, name: str) -> dict[str, Any]:
     volume, unit = view.images[name], view.units.get(name, "")
-    presets = [("percentiles 0.5 to 99.5", window_of(view, name))]
-    if unit == "HU" and view.kinds.get(name) == "CT":
-        presets += list(PRESETS.items())
+    presets = [("percentiles 0.5 to 99.5", percentiles_of(view, name)), *presets_of(view, name).items()]
     labels = packed(view.labels[name]) if name in view.labels else None
     # 16 bits: a window of 80 HU out of 4000 has five steps of 8
     own = quantised(volume, 2, 16 if unit == "HU" else 8)
     return own | {"name": name, "unit": unit, "window": presets[0][1], "presets": presets, "labels": labels}
-
-
-def _tables() -> tuple[str, ...]:
-    from xmod_lab.view.query_view import COLOURS as NAMES
-
-    return NAMES
 
 
 def _table(name: str) -> np.ndarray:

@@ -1,13 +1,12 @@
 """Point at a pixel, see what a model looks at: one view of any maps over any images, as page, picture and table.
 
-`query` works on plain arrays and knows no model. What a hand can set, `set` sets; what the page shows, `figure` draws.
+`query` works on plain arrays and knows no model. What a hand can set, but light and dark, `set` sets too.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,43 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xmod_lab.errors import LabError
-from xmod_lab.maps import SHUFFLED, TRAINED
-from xmod_lab.view.layers import (
-    Layer,
-    Place,
-    images_of,
-    labels_of,
-    layers_of,
-    permutation,
-)
+from xmod_lab.maps import SHUFFLED, TRAINED, dealt
+from xmod_lab.view.layers import Layer, Place, images_of, labels_of, layers_of
+from xmod_lab.view.query_state import State, changed
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
     from xmod_lab.view.query_widget import QueryWidget
-
-SCALES = ("shared", "own", "symmetric")
-"""one for all maps that are shown; one each; one for all, with 0 in its middle"""
-COLOURS = ("inferno", "cividis", "viridis", "gray", "PuOr")
-"""colour maps that keep their order for colour-blind readers; PuOr has a middle, for signed values"""
-
-
-@dataclass(frozen=True)
-class State:
-    """What is set: the map by name, slice, query (row, column) in pixels, a second query to compare with or None, which
-    of a stack's maps, scale (SCALES), colours (COLOURS), opacity 0 to 1, and the share of a map's mass that is shown
-    (1 all; less leaves out the weakest keys)."""
-
-    map: str
-    slice: int
-    query: tuple[int, int]
-    other: tuple[int, int] | None = None
-    index: int = 0
-    scale: str = "shared"
-    colours: str = "inferno"
-    opacity: float = 0.9
-    mass: float = 1.0
 
 
 class QueryView:
@@ -108,31 +79,11 @@ class QueryView:
         return depth // 2, (height // 2, width // 2)
 
     def set(self, **values: Any) -> QueryView:
-        """Set fields of `State`; returns the view. Raises LabError for what does not exist, naming what does."""
-        known = asdict(self.state)
-        if unknown := sorted(set(values) - set(known)):
-            raise LabError(f"nothing called {unknown[0]!r} can be set", mend=f"known: {', '.join(known)}")
-        state = replace(self.state, **values)
-        depth, height, width = self.shape
-        for name, choices in (("map", self.maps), ("scale", SCALES), ("colours", COLOURS)):
-            if getattr(state, name) not in choices:
-                raise LabError(f"no {name} {getattr(state, name)!r}", mend=f"known: {', '.join(choices)}")
-        if not 0 <= state.slice < depth:
-            raise LabError(f"no slice {state.slice}", mend=f"slices are 0 to {depth - 1}")
-        for point in filter(None, (state.query, state.other)):
-            if len(point) != 2 or any(not isinstance(edge, int | np.integer) for edge in point):
-                raise LabError(f"{point} is no pixel", mend="give (row, column) as whole numbers")
-            if not (0 <= point[0] < height and 0 <= point[1] < width):
-                raise LabError(f"no pixel {tuple(point)}", mend=f"rows are 0 to {height - 1}, columns 0 to {width - 1}")
-        for name in ("opacity", "mass"):
-            if not 0 <= getattr(state, name) <= 1:
-                raise LabError(f"{name} {getattr(state, name)} is not between 0 and 1")
-        most = max(layer.values.shape[1] for layer in self.maps[state.map].values())
-        if "map" in values and "index" not in values:
-            state = replace(state, index=0)
-        if self.kind(state.map) == "stack" and not 0 <= state.index < most:
-            raise LabError(f"no map {state.index} in {state.map!r}", mend=f"it has 0 to {most - 1}")
-        self.state = state
+        """Set fields of `State`; returns the view. A window may be a preset by name: windows={"CT": "brain"}.
+
+        Raises LabError for what does not exist, naming what does.
+        """
+        self.state = changed(self, values)
         return self
 
     def kind(self, name: str) -> str:
@@ -143,7 +94,7 @@ class QueryView:
     def permutations(self) -> dict[int, np.ndarray]:
         """Of maps of positions, whose row the null model SHUFFLED shows, by the number of queries."""
         layers = [layer for by in self.maps.values() for layer in by.values() if layer.kind == "positions"]
-        return {count: permutation(count) for count in sorted({layer.values.shape[1] for layer in layers})}
+        return {count: dealt(count) for count in sorted({layer.values.shape[1] for layer in layers})}
 
     def shown(self, query: tuple[int, int] | None = None) -> dict[str, dict[str, np.ndarray]]:
         """The values on display by model and image: (u, v) of a row of positions, of the chosen map of a stack, of a
@@ -167,7 +118,8 @@ class QueryView:
         if layer.kind == "positions":
             at = self.cell(layer, query)
             row: np.ndarray = values[self.permutations[len(values)][at] if shuffled else at]
-            return row.reshape(layer.grid or (1, -1))
+            assert layer.grid is not None  # `layers` demands it
+            return row.reshape(layer.grid)
         if layer.kind == "stack":
             return np.asarray(values[min(state.index, len(values) - 1)])
         return values

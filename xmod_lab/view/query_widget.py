@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class QueryWidget(anywidget.AnyWidget):
-    """`show` puts a view into it. `state` holds the fields of `query_view.State`, pairs as lists; a state that the view
+    """`show` puts a view into it. `state` holds the fields of `query_state.State`, pairs as lists; one that the view
     refuses, as a tampered page could send, is not taken over."""
 
     _esm = asset(*SCRIPTS, "widget.js")
@@ -50,4 +50,5 @@ class QueryWidget(anywidget.AnyWidget):
 
 
 def _plain(view: QueryView) -> dict[str, Any]:
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(view.state).items()}
+    found = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(view.state).items()}
+    return found | {"windows": {image: list(ends) for image, ends in view.state.windows.items()}}

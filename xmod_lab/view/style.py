@@ -18,6 +18,15 @@ SCALE = "cividis"
 """colour map of maps and matrices with one direction; even in lightness, also for colour-blind readers"""
 HEAT = "inferno"
 """colour map of errors and of strengths: black is none"""
+CT_WINDOWS = {
+    "soft tissue": (-160.0, 240.0),
+    "liver": (-45.0, 105.0),
+    "brain": (0.0, 80.0),
+    "heart, contrast": (-100.0, 400.0),
+    "lung": (-1350.0, 150.0),
+    "bone": (-450.0, 1050.0),
+}
+"""windows of CT in HU, least and largest value"""
 DPI = 110
 
 SETTINGS: dict[str, Any] = {

@@ -1,7 +1,7 @@
 // What a hand can set, what is said below the pictures, and the keyboard.
 
 const HELP = "Move over a picture to preview, click to hold a query, Esc to let it go, shift-click for a second one (x removes it). " +
-  "Arrows move the query, Page Up and Page Down the slice, [ and ] the map, , and . one of a stack, s the scale, c the colours, " +
+  "Arrows move the query, or the cell of a matrix, Page Up and Page Down the slice, [ and ] the map, , and . one of a stack, s the scale, c the colours, " +
   "- and + the opacity, l the contours, d light or dark.";
 
 Object.assign(View.prototype, {
@@ -21,8 +21,8 @@ Object.assign(View.prototype, {
       this.readouts[name] = element("output");
       return element("label", {}, label, found, this.readouts[name]);
     };
-    [this.controls, this.readouts] = [{}, {}];
-    const outline = element("input", { type: "checkbox", "aria-label": "contours", onchange: () => { this.contoured = outline.checked; this.draw(); } });
+    [this.controls, this.readouts, this.windowed] = [{}, {}, []];
+    const outline = element("input", { type: "checkbox", "aria-label": "contours", onchange: () => this.set({ contours: outline.checked }) });
     this.outline = outline;
     const bar = element("div", { class: "bar" },
       ...this.mapChoice(),
@@ -76,24 +76,25 @@ Object.assign(View.prototype, {
 
   // Window and level of an image: presets, and both numbers.
   windowOf(one, image) {
-    const fields = ["level", "width"].map((name) => element("input", { type: "number", step: "any", "aria-label": `${name} of ${one.name}`, onchange: () => apply() }));
-    const show = () => {
-      const [low, high] = this.windows[image];
-      fields[0].value = +((low + high) / 2).toPrecision(4);
-      fields[1].value = +(high - low).toPrecision(4);
+    const set = (window) => {
+      const { [one.name]: before, ...others } = this.state.windows;
+      this.set({ windows: window ? { ...others, [one.name]: window } : others });
     };
     const apply = () => {
       const [level, width] = fields.map((field) => +field.value);
-      if (width > 0) this.windows[image] = [level - width / 2, level + width / 2];
-      show();
-      this.draw();
+      if (width > 0) set([level - width / 2, level + width / 2]);
+      else this.sync();
     };
-    const presets = element("select", { "aria-label": `window of ${one.name}`, onchange: () => {
-      this.windows[image] = [...one.presets[presets.selectedIndex][1]];
-      show();
-      this.draw();
-    } }, ...one.presets.map(([name]) => element("option", { text: name })));
-    show();
+    const fields = ["level", "width"].map((name) => element("input", { type: "number", step: "any", "aria-label": `${name} of ${one.name}`, onchange: apply }));
+    const chosen = () => set(presets.selectedIndex ? [...one.presets[presets.selectedIndex][1]] : null);
+    const presets = element("select", { "aria-label": `window of ${one.name}`, onchange: chosen },
+      ...one.presets.map(([name]) => element("option", { text: name })), element("option", { text: "as set", hidden: "" }));
+    this.windowed[image] = () => {
+      const [low, high] = this.window(image), at = one.presets.findIndex(([, ends]) => ends[0] === low && ends[1] === high);
+      presets.selectedIndex = at < 0 ? one.presets.length : at;
+      fields[0].value = +((low + high) / 2).toPrecision(4);
+      fields[1].value = +(high - low).toPrecision(4);
+    };
     return element("label", {}, element("b", { text: one.name }), presets, "level", fields[0], "width", fields[1], one.unit);
   },
 
@@ -102,7 +103,8 @@ Object.assign(View.prototype, {
     for (const name of ["opacity", "mass"]) this.readouts[name].textContent = `${Math.round(100 * this.state[name])} %`;
     if (this.readouts.slice) this.readouts.slice.textContent = `${this.state.slice} of ${this.depth - 1}`;
     this.split(this.state.map).forEach((part, i) => { this.parts[i].value = part; });
-    this.outline.checked = this.contoured;
+    this.outline.checked = this.state.contours;
+    for (const show of this.windowed) show();
   },
 
   scaleBar(ends, table) {
@@ -160,7 +162,7 @@ Object.assign(View.prototype, {
         const shown = this.shownRows()[this.cell.row], layer = shown.layers[this.cell.image], [r, c] = this.cell.at;
         const name = (i) => layer.names[i] || `${i + 1}`;
         parts.push(`${shown.name}, ${this.data.images[this.cell.image].name}: row ${name(r)}, column ${name(c)}: ${layer.said(slice, r, c)}`);
-      } else parts.push("move over a cell");
+      } else parts.push("move over a cell, or press an arrow key");
     } else {
       const [row, column] = this.kind === "positions" ? this.query : this.preview || this.state.query;
       const at = [slice, row, column, 1];
@@ -196,7 +198,13 @@ Object.assign(View.prototype, {
     const stacked = this.kind === "stack" ? layer.count - 1 : 0;
     const step = this.kind === "positions" ? [this.rows / layer.rows, this.columns / layer.columns].map((edge) => Math.max(1, Math.round(edge))) : [1, 1];
     const move = (down, right) => () => {
-      if (this.kind === "matrix") return;
+      if (this.kind === "matrix") { // from cell to cell
+        const { image, row, at } = this.cell || { image: this.layers.indexOf(layer), row: 0, at: [-down, -right] };
+        const { rows, columns } = this.shownRows()[row].layers[image];
+        this.cell = { image, row, at: [clip(at[0] + down, rows - 1), clip(at[1] + right, columns - 1)] };
+        this.draw();
+        return;
+      }
       this.locked = true;
       this.set({ query: [clip(state.query[0] + down * step[0], this.rows - 1), clip(state.query[1] + right * step[1], this.columns - 1)] });
     };
@@ -209,7 +217,7 @@ Object.assign(View.prototype, {
       s: () => this.set({ scale: next(data.scales, state.scale, 1) }),
       c: () => this.set({ colours: next(Object.keys(data.colours), state.colours, 1) }),
       "-": () => this.set({ opacity: Math.max(0, state.opacity - 0.1) }), "+": () => this.set({ opacity: Math.min(1, state.opacity + 0.1) }),
-      l: () => { this.contoured = !this.contoured; this.draw(); }, d: () => this.turn(),
+      l: () => this.set({ contours: !state.contours }), d: () => this.turn(),
       x: () => this.set({ other: null }), Escape: () => { this.locked = false; this.draw(); },
     }[event.key];
     if (!found) return;

@@ -22,9 +22,8 @@ class View {
     this.preview = null; // the pixel under the pointer
     this.cell = null; // of a matrix
     [this.depth, this.rows, this.columns] = data.shape;
-    this.windows = data.images.map((one) => [...one.window]);
     this.wait = 0;
-    this.contoured = true;
+    this.greys = []; // of each image, its last picture
     this.changed = () => {}; // who wants to know what a hand has set
   }
 
@@ -98,8 +97,19 @@ class View {
     return found;
   }
 
+  // Values drawn black and white.
+  window(image) {
+    const one = this.data.images[image];
+    return this.state.windows[one.name] || one.window;
+  }
+
   grey(image) {
-    return coloured(this.data.images[image].values.at(this.state.slice), this.rows, this.columns, this.windows[image], null);
+    const ends = this.window(image), key = [this.state.slice, ...ends].join();
+    if (!this.greys[image] || this.greys[image].key !== key) {
+      const values = this.data.images[image].values.at(this.state.slice);
+      this.greys[image] = { key, picture: coloured(values, this.rows, this.columns, ends, null) };
+    }
+    return this.greys[image].picture;
   }
 
   draw() {
@@ -114,7 +124,7 @@ class View {
       const canvas = this.pictures[0][image];
       paint(canvas, [this.grey(image)]);
       const labels = this.data.labels[image];
-      if (labels && this.contoured) contours(canvas, labels.subarray(slice * plane, (slice + 1) * plane), this.rows, this.columns, classes);
+      if (labels && this.state.contours) contours(canvas, labels.subarray(slice * plane, (slice + 1) * plane), this.rows, this.columns, classes);
       letters(canvas, this.data.sides);
       if (this.kind !== "matrix") {
         cross(canvas, this.query, this.rows, this.columns, this.data.crosses[0], true);

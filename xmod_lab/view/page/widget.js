@@ -13,7 +13,7 @@ export default {
       view = new View(data);
       const state = model.get("state");
       if (data.maps.includes(state.map)) view.state = { ...view.state, ...state }; // what was set since it was sent
-      if (before) [view.locked, view.contoured] = [before.locked, before.contoured];
+      if (before) view.locked = before.locked;
       view.changed = () => {
         model.set("state", { ...view.state });
         model.save_changes();
