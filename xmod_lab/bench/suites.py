@@ -196,7 +196,7 @@ def paired(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
 def shown(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     """A run of each paper but BiGL (its own is of `adaptation_bar`), on the task its notebook shows it on: the weights
     that come with the package (`shipped`). The scorers of the two translators with them."""
-    places = {"csa": HEARTS[1], "uagan": ("brain_tumour", "uagan"), "targan": ("abdomen", "liver")}
+    places = {"csa": HEARTS[0], "uagan": ("brain_tumour", "uagan"), "targan": ("abdomen", "liver")}
     places["sasan"] = ("whole_heart", "sasan_mr_to_ct")
     runs = [RunSpec(method, *place, profile) for method, place in places.items()]
     return [*map(scorer_of, runs[2:]), *(replace(run, seed=s) for s in seeds for run in runs)]
