@@ -228,7 +228,9 @@ def test_the_table_of_the_heart_takes_the_translators_from_sasans_suite() -> Non
     place, old = ("whole_heart", "mr_to_ct"), ("whole_heart", "sasan_mr_to_ct")
     rows = rows_of({"bigl": 0.6, AT_TEST: 0.4}, "CT", place, folds=2, patients=6)
     theirs = rows_of({"scorer (ugatit)": 0.7, "sasan": 0.1, "source_only": 0.0}, "CT", old, folds=2, patients=6)
-    taken, sick = from_sasan(theirs, {"/".join((*old, "sasan", "CT")): "ill", "/".join((*old, "source_only")): "ill"})
+    ill = {"/".join((*old, "sasan", "CT")): "ill", "/".join((*old, "source_only")): "ill"}
+    taken, sick = from_sasan(theirs, ill, (0, 1))
+    assert set(taken["fold"]) == {0, 1} and set(from_sasan(theirs, ill, (0,))[0]["fold"]) == {0}
     assert sick == {"/".join((*place, f"sasan{THICK}", "CT")): "ill"}
     table = adaptation_tables(rows, taken)[0].table.set_index("system")
     assert list(table.index) == [f"scorer (ugatit){THICK}", f"sasan{THICK}", AT_TEST, "bigl"]

@@ -57,6 +57,7 @@ def test_the_share_by_hand() -> None:
     for made, share in (([0.0, 0.5], 0), ([1.0, 0.0], 1), ([0.5, 0.25], 0.5), ([-1.0, 1.0], -1), ([0.5, 0.5], 0.4)):
         assert share_of_change(rows.assign(made=made)) == pytest.approx(share)
     assert np.isnan(share_of_change(pd.DataFrame({"given": [0.5], "made": [0.1], "truth": [0.5]})))
+    assert np.isnan(share_of_change(pd.DataFrame({"given": [0.5], "made": [0.1], "truth": [0.505]})))
 
 
 def test_shares_by_system_and_way() -> None:

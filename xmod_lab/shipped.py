@@ -30,6 +30,18 @@ def shipped() -> dict[str, Run]:
     return {f"{system(run.spec)}, shipped ({run.spec.dataset})": run for run in find_runs(folder())}
 
 
+def shipped_like(run: Run) -> dict[str, Run]:
+    """{"shipped": the run of the same method, data set and task}, to show beside `run`; empty where none is shipped."""
+    for one in shipped().values():
+        if _about(one) == _about(run):
+            return {"shipped": one}
+    return {}
+
+
+def _about(run: Run) -> tuple[str, str, str]:
+    return run.spec.method, run.spec.dataset, run.spec.task_name
+
+
 def ship(run: Run) -> Path:
     """Copy a finished run into the package; returns its folder. Raises LabError if it is not finished."""
     import shutil

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.patients import NAMES, paper_table, system, tested_on, with_mean
@@ -91,9 +91,13 @@ def beside(rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def from_sasan(rows: pd.DataFrame, sick: dict[str, str]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """TAKEN of a recorded SASAN suite, rows and what did not train, as the tasks with one slice would have them."""
+def from_sasan(
+    rows: pd.DataFrame, sick: dict[str, str], folds: Collection[int]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """TAKEN of a recorded SASAN suite, rows of some folds and what did not train, as the tasks with one slice would
+    have them."""
     kept = rows[rows["task"].isin(FROM_SASAN) & rows["system"].isin(TAKEN) & rows["dice"].notna()]
+    kept = kept[kept["fold"].isin(list(folds))]
     kept = kept.assign(task=kept["task"].map(FROM_SASAN), system=kept["system"] + THICK)
     marks = {}
     for place, reason in sick.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -93,7 +94,7 @@ def page(name: str, folder: Path) -> str:
     rows, distances, sick, claims, real = recorded(name, folder)
     facts = read_json(folder / f"{name}.json")
     adapts = grid_of(name).startswith("adaptation")
-    (taken, more), greys = _taken(name, folder), read_greys(name, folder)
+    (taken, more), greys = _taken(name, folder, set(rows["fold"])), read_greys(name, folder)
     parts = [f"# {name}", _preamble(name, rows, facts, real)]
     parts += [about(rows, facts, taken, f"sasan-{name.rpartition('-')[2]}")] if adapts else []
     for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
@@ -109,15 +110,16 @@ def page(name: str, folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _taken(name: str, folder: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Of the record of SASAN's suite beside that of `name`, what the heart's table takes from it; else nothing."""
+def _taken(name: str, folder: Path, folds: Collection[int]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Of the record of SASAN's suite beside that of `name`, what the heart's table takes from it, of the same folds;
+    else nothing."""
     import pandas as pd
 
     other = f"sasan-{name.rpartition('-')[2]}"
     if grid_of(name) != "adaptation-heart" or not (folder / f"{other}-patients.csv").is_file():
         return pd.DataFrame(), {}
     found = recorded(other, folder)
-    return from_sasan(found.rows, found.sick)
+    return from_sasan(found.rows, found.sick, folds)
 
 
 def read_greys(name: str, folder: Path) -> pd.DataFrame:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from xmod_lab.methods.base import Method
 
 REST = "rest of the body"
+LEAST = 0.01
+"""change of grey, of a range of 2, below which nobody can ask for a share of it"""
 COLUMNS = ("patient", "source", "target", "structure", "given", "made", "truth")
 
 
@@ -71,8 +73,9 @@ def share_of_change(rows: pd.DataFrame) -> float:
     .. math:: \frac{\sum (m - g)(t - g)}{\sum (t - g)^2} \qquad g \text{ given}, m \text{ made}, t \text{ truth}
 
     1 where every structure gets its grey, 0 of a copy, negative where structures move the other way; above 1 they go
-    too far. NaN where nothing has to change.
+    too far. NaN where hardly anything has to change, less than LEAST in the root mean square.
     """
     asked, done = rows["truth"] - rows["given"], rows["made"] - rows["given"]
-    total = float(np.square(asked).sum())
-    return float((done * asked).sum()) / total if total else float("nan")
+    if not len(rows) or float(np.square(asked).mean()) < LEAST**2:
+        return float("nan")
+    return float((done * asked).sum() / np.square(asked).sum())
