@@ -13,6 +13,7 @@ import torch
 from xmod_lab.errors import LabError
 from xmod_lab.maps import SHUFFLED, TRAINED, UNTRAINED
 from xmod_lab.runs import Run, RunSpec, ensure_run
+from xmod_lab.view.beside import _telling, beside, beside_shipped
 from xmod_lab.view.explorer import Explorer, atlas_runs
 from xmod_lab.view.explorer_widget import NOTHING, Panel
 
@@ -183,3 +184,49 @@ def test_a_fused_kernel_is_bypassed_only_while_something_is_changed(explorer: Ex
     before = method.segment(x, "T2")
     explorer.set(layer="segmenter.attention.position.map", how="shuffle")
     assert torch.equal(method.segment(x, "T2"), before)
+
+
+def test_a_run_beside_the_shipped_one(runs: dict[str, Run]) -> None:
+    import matplotlib.pyplot as plt
+
+    from xmod_lab.shipped import shipped_like
+
+    (name, shipped), = shipped_like(runs["bigl"]).items()
+    assert name == "shipped" and shipped.spec.profile == "long" and not shipped_like(runs["unet"])
+    figure, table = beside_shipped(runs["bigl"], "T2", "position")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:4] == ["slice, truth", "found", "T2 as T1", "position"] and len(figure.axes) == 9
+    crosses = [[line.get_xydata()[0] for line in axis.lines] for axis in figure.axes[:8]]
+    assert [len(one) for one in crosses] == [1, 0, 0, 1] * 2
+    ours, theirs = (crosses[at][0] / edge for at, edge in ((0, 48), (4, 64)))
+    assert ours == pytest.approx(theirs, abs=1 / 48), "one place in slices of two sizes"
+    ends = {axis.images[0].get_clim() for axis in (figure.axes[3], figure.axes[7])}
+    assert len(ends) == 1 and next(iter(ends))[0] == 0, "one scale for both"
+    plt.close(figure)
+    assert list(table) == ["this notebook", "shipped"] and table.loc["steps", "shipped"] == 2000
+    means = shipped.scores()["means"]
+    dice = np.mean([value for key, value in means.items() if key.startswith("dice/T2/")])
+    assert table.loc["Dice T2", "shipped"] == pytest.approx(dice, abs=1e-3)
+    assert table.loc["error T1->T2", "shipped"] == pytest.approx(means["mae/T1->T2"], abs=1e-3)
+
+
+def test_what_lies_beside_each_other_is_of_one_task(runs: dict[str, Run]) -> None:
+    with pytest.raises(LabError, match="2 methods or tasks"):
+        beside(runs, "T2", "position")
+    with pytest.raises(LabError, match="no test patient of CT"):
+        beside({"one": runs["bigl"]}, "CT", "position")
+    with pytest.raises(LabError, match="no map of T2 matches nothing"):
+        beside({"one": runs["bigl"]}, "T2", "nothing")
+
+
+def test_a_stack_is_shown_by_its_most_telling_map(runs: dict[str, Run]) -> None:
+    import matplotlib.pyplot as plt
+
+    labels = np.zeros((8, 8), int)
+    labels[2:4, 2:6] = 3
+    maps = np.stack([np.random.default_rng(0).random((4, 4)), np.zeros((4, 4)), np.zeros((4, 4))])
+    maps[2, 1, 1:3] = -5
+    assert _telling(maps, labels) == 2, "also one that is lower there"
+    figure = beside({"plain": runs["unet"]}, "T2", "probability")
+    assert figure.axes[-2].get_title().startswith("probability ")
+    plt.close(figure)

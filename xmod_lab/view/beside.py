@@ -53,17 +53,23 @@ def beside(runs: Mapping[str, Run], modality: str, map_: str) -> Figure:
     if len(tasks) != 1:
         raise LabError(f"{len(tasks)} methods or tasks side by side", mend="give runs of one method and task")
     data = {name: showing(run) for name, run in runs.items()}
-    last = list(runs)[-1]
+    known = next(iter(data.values())).task.tested
+    if modality not in known:
+        raise LabError(f"no test patient of {modality}", mend=f"tested are {', '.join(known)}")
     able = [set(p.split.test) & set(patients(p.data, modality.split("+")[0])) for p in data.values()]
-    if not able[-1]:
-        raise LabError(f"no test patient of {modality} is there", where=last)
     patient = min(set.intersection(*able) or able[-1])
     strangers = [name for name, have in zip(runs, able, strict=True) if patient not in have]
-    views, masks, at = {}, {}, None
+    views: dict[str, QueryView] = {}
+    masks, at = {}, None
     for name, run in runs.items():
         method, case = run.method().eval(), case_of(data[name], patient, modality)
         at = int(fullest(case, 1)[0]) if at is None else at
         view = case_view(method, data[name], case, [at], select=(f"{map_}/*",))
+        if views:  # the same place of slices of another size
+            first = next(iter(views.values()))
+            (_, *edges), (_, *others) = view.shape, first.shape
+            row, column = (int((p + 0.5) * a / b) for p, a, b in zip(first.state.query, edges, others, strict=True))
+            view.set(query=(row, column))
         views[name] = view.set(map=map_)
         layer, truth = next(iter(view.maps[map_].values())), view.labels.get(modality)
         if layer.kind == "stack" and truth is not None:
