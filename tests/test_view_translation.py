@@ -229,3 +229,10 @@ def test_the_gallery_finds_every_finished_translator_that_is_of_today(home: Path
     write_json(path, read_json(path) | {"patients": {"train": [], "validation": [], "test": []}})
     assert set(explore.translators("tiny", plain.task_name, "smoke", variants=True)) == {system(plain)}
     assert explore.translators("tiny", plain.task_name, "smoke", seed=2) == {}
+
+
+def test_shipped_translators_have_a_gallery_of_their_own_patients() -> None:
+    made = explore.shipped_gallery("brain_tumour", "subregions")
+    assert made is not None and all("shipped" in name for name in made.models)
+    assert {one.target for one in made.shown("T2")} == {"T1"} and made.shown("T2")[0].truth is not None
+    assert explore.shipped_gallery("head_ct_mr", "registered") is None

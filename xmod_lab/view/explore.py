@@ -54,6 +54,26 @@ def translators(
     return found
 
 
+def shipped_gallery(dataset: str, task: str) -> TranslationGallery | None:
+    """The gallery of the translators that come with the package for a task, on their test patients; None where there
+    are none."""
+    from xmod_lab.methods import METHODS
+    from xmod_lab.methods.base import offers
+    from xmod_lab.shipped import shipped
+    from xmod_lab.showing import showing
+
+    found: dict[str, Run] = {}
+    for name, run in shipped().items():
+        here = (run.spec.dataset, run.spec.task_name) == (dataset, task)
+        if here and "translate" in offers(METHODS[run.spec.method].cls):
+            found[name] = run
+    fold = {run.spec.fold for run in found.values()}
+    assert len(fold) < 2, "weights of one task have one fold"
+    if not found:
+        return None
+    return TranslationGallery({n: run.method().eval() for n, run in found.items()}, showing(next(iter(found.values()))))
+
+
 class TranslationGallery:
     """Test slices of every modality, translated to every other one by each of `models` (name -> trained method).
 
