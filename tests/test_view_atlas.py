@@ -160,6 +160,21 @@ def test_every_method_with_maps_has_a_view(name: str, prepared: Prepared) -> Non
     assert len(view.to_html()) > 1000
 
 
+def test_cells_of_a_matrix_know_the_two_stacks_they_compare(prepared: Prepared) -> None:
+    """Of CSA each row of an affinity is a channel of one group, each column one of the other; SASAN's cosines are of
+    its own maps."""
+    case = next(volumes_of(prepared, "A"))
+    view = case_view(built("csa"), prepared, case)
+    (rows, columns), = {view.behind[name] for name in view.maps if name.startswith("affinity/near")}
+    assert (rows, columns) == ("features/5", "features/6")
+    matrix = view.maps["affinity/near/background"]["A"].values[0]
+    assert matrix.shape == tuple(view.maps[name]["A"].values.shape[1] for name in (rows, columns))
+    method = built("sasan")
+    slices = case.slices._replace(image=case.slices.image.repeat(1, method.problem.channels, 1, 1))
+    behind = case_view(method, prepared, dataclasses.replace(case, slices=slices)).behind
+    assert behind["gram"] == ("attention", "attention")
+
+
 @pytest.mark.parametrize(("panel", "look"), [("CT", "CT"), ("MR as CT", "CT"), ("CT as MR and back", "CT")])
 def test_a_panel_has_the_units_of_its_look(panel: str, look: str) -> None:
     assert looks_like(panel) == look

@@ -33,6 +33,7 @@ class Map:
                 tap, or a pattern of several; `record` and `replace` act on it
     grid        of a `pairwise` map whose queries and keys are positions over the image: their rows and columns. None
                 where they are channels, classes or patches of a critic
+    behind      of a `pairwise` map that compares maps: the two names of the stacks that its rows and its columns are of
     """
 
     kind: Literal["stack", "pairwise", "mask"]
@@ -43,6 +44,7 @@ class Map:
     comparable: bool = True
     names: tuple[str, ...] = ()
     grid: tuple[int, int] | None = None
+    behind: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         expected = {"stack": 4, "pairwise": 3, "mask": 3}[self.kind]

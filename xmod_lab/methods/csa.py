@@ -103,7 +103,8 @@ class CSA(FCNBaseline):
         """Beside `msbn`'s maps, where labels are given:
 
         ``affinity/<pair>/<class>/<modality>`` and ``affinity_difference/<pair>/<class>/<m1>-<m2>`` (`pairwise`, mean
-        over the samples that hold the class), ``class_features/<group>/<modality>`` (`stack`, equation 2: features
+        over the samples that hold the class), ``features/<group>/<modality>`` (`stack`: the channels that affinities
+        compare, at the group's resolution), ``class_features/<group>/<modality>`` (`stack`, equation 2: features
         times the class's mask, mean over channels; Fig. 2 of the paper).
         """
         found = super().maps(batch)
@@ -117,11 +118,18 @@ class CSA(FCNBaseline):
                 have = [m for m in labels if bool(kept[m][1][k])]
                 for m in have:
                     layer = f"{self.place(m)}.{groups}"
-                    found[f"affinity/{pair}/{name}/{m}"] = Map("pairwise", kept[m][0][k][None], m, layer, (-1.0, 1.0))
+                    stacks = (f"features/{PAIRS[pair][0]}/{m}", f"features/{PAIRS[pair][1]}/{m}")
+                    found[f"affinity/{pair}/{name}/{m}"] = Map(
+                        "pairwise", kept[m][0][k][None], m, layer, (-1.0, 1.0), behind=stacks
+                    )
                 for a, b in combinations(have, 2):
                     values = (kept[a][0][k] - kept[b][0][k])[None]
                     key = f"affinity_difference/{pair}/{name}/{a}-{b}"
                     found[key] = Map("pairwise", values, f"{a}-{b}", f"networks.*.{groups}", (-2.0, 2.0))
+        for group in sorted({group for pair in self.config.pairs for group in PAIRS[pair]}):
+            for m in labels:
+                layer = f"{self.place(m)}.taps.{group}"
+                found[f"features/{group}/{m}"] = Map("stack", seen.features[m][group], m, layer, comparable=False)
         group = PAIRS[self.config.pairs[0]][0]
         for m, label in labels.items():
             values = class_features(seen.features[m][group], label, self.problem.n_classes)

@@ -45,7 +45,8 @@ def maps_of(method: SASAN, batch: Batch) -> dict[str, Map]:
             layer, where = f"attention.{m}", f"{m}/{s}"
             numbers = tuple(str(i + 1) for i in range(values.shape[1]))
             found[f"attention/{where}"] = Map("stack", over_image(values, image), s, f"{layer}.maps", names=numbers)
-            found[f"gram/{where}"] = Map("pairwise", gram(values), s, f"{layer}.maps", (-1.0, 1.0))
+            stacks = (f"attention/{where}", f"attention/{where}")
+            found[f"gram/{where}"] = Map("pairwise", gram(values), s, f"{layer}.maps", (-1.0, 1.0), behind=stacks)
             if classes is not None:
                 seen = over_image(classes.float().softmax(1), image)
                 found[f"segmentation/{where}"] = Map(

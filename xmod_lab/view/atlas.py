@@ -78,8 +78,9 @@ def maps_of_case(
         values = torch.cat([one[name].values.float().cpu() for one in each])
         kind, panel = placed
         joined.setdefault(kind, {})[panel] = Map(
-            first.kind, values, modality, first.layer, first.span, first.comparable, first.names, first.grid
-        )
+            first.kind, values, modality, first.layer, first.span, first.comparable, first.names, first.grid,
+            tuple(of[0] for one in first.behind if (of := panel_of(one, modality, known))),
+        )  # fmt: skip
     return joined
 
 
@@ -110,7 +111,6 @@ def case_view(
     select: Sequence[str] = ("*",),
     nulls: Mapping[str, Method | Changed] | None = None,
     back: bool = False,
-    behind: Mapping[str, str] | None = None,
     title: str = "",
     note: str = "",
 ) -> QueryView:
@@ -118,7 +118,7 @@ def case_view(
 
     select: patterns of maps' names as `maps` gives them. nulls: by name, other weights of the same method, such as
     untrained ones or another moment of training, or the method with something changed inside. back: with the way back
-    of each translation. behind: `query`'s.
+    of each translation.
 
     Raises LabError if the method has no such map of this modality.
     """
@@ -144,7 +144,11 @@ def case_view(
     }
     shown = {panel: in_units(image, prepared, looks_like(panel)) for panel, image in images.items()}
     maps = models.pop(TRAINED)
-    pairs = {name: stack for name, stack in (behind or {}).items() if {name, stack} <= set(maps)}
+    pairs = {
+        name: (stacks[0], stacks[1])
+        for name, by in maps.items()
+        if len(stacks := next(iter(by.values())).behind) == 2 and {*stacks} <= set(maps)
+    }
     return query(
         maps, {panel: image for panel, (image, _, _) in shown.items()}, labels if labels.any() else None,
         classes=prepared.classes, nulls=models, kinds={panel: kind for panel, (_, kind, _) in shown.items()},

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from xmod_lab.methods.base import Method
     from xmod_lab.view.explorer_widget import Panel
 
-BEHIND = {"gram": "attention"}
-"""of matrices whose rows are maps of a stack: the stack"""
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -207,7 +204,7 @@ class Explorer:
             models[f"{choice.layer}{part}: {choice.how}"] = Changed(method, choice.layer, choice.how, choice.index)
         title = f"{choice.run}: {choice.modality} of {choice.patient}, slice {choice.slice}"
         return case_view(
-            method, self.prepared(choice.run), self.case, [self.at], nulls=models, back=True, behind=BEHIND,
+            method, self.prepared(choice.run), self.case, [self.at], nulls=models, back=True,
             title=title, note=f"profile {self.runs[choice.run].spec.profile}",
         )  # fmt: skip
 
