@@ -14,6 +14,7 @@ from xmod_lab.data.manifest import dataset
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.runs import predict_volume, structures_of
 from xmod_lab.evaluate.runs import test_volumes as volumes_of
+from xmod_lab.evaluate.translators import score_translator
 from xmod_lab.files import read_json
 from xmod_lab.runs import Run, RunSpec
 from xmod_lab.shipped import folder, ship, shipped
@@ -62,6 +63,19 @@ def test_they_score_what_their_record_says(run: Run) -> None:
             dice = 2 * (ours & theirs).sum() / max(ours.sum() + theirs.sum(), 1)
             same = (table["patient"] == case.patient) & (table["modality"] == modality) & (table["structure"] == name)
             assert dice == pytest.approx(table[same & (table["network"] == modality)]["dice"].item(), abs=0.02)
+
+
+@pytest.mark.parametrize("run", [run for run in RUNS if (run.values[0].folder / "errors.csv").is_file()])
+def test_they_translate_as_their_record_says(run: Run) -> None:
+    """One test patient of the first modality; half precision moves an error by less than 0.002 of the range."""
+    prepared, recorded = showing(run), pd.read_csv(run.folder / "errors.csv", dtype={"patient": str})
+    recorded = recorded[recorded["patient"].isin(prepared.split.test) & (recorded["method"] == run.spec.method)]
+    one = recorded[recorded["source"] == prepared.task.tested[0]].iloc[0]["patient"]
+    alone = dataclasses.replace(prepared, split=dataclasses.replace(prepared.split, test=[one]))
+    found = score_translator(run.method().eval(), alone, run.spec.method, extractors=()).errors
+    both = found.merge(recorded, on=["patient", "source", "target", "method"], suffixes=("", "_recorded"))
+    assert len(both) >= 1
+    assert both["mae"].to_numpy() == pytest.approx(both["mae_recorded"].to_numpy(), abs=0.002)
 
 
 def test_only_a_finished_run_is_shipped(tmp_path: Path) -> None:
