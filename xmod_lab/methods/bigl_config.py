@@ -19,8 +19,8 @@ class BiGLConfig:
     translation_share   of the steps; the paper trains the translators first and does not say how long. In trials one
                   network for both looks learned more slowly than one for translations alone: it has more of the steps
     translator_rate, blocks, critic_layers, pool, identity_weight, reconstruction_weight, pair_weight   of CycleGAN and
-                  Pix2Pix. CycleGAN's own (3, 50, 5, 10) keep the greys of T1 in what shall be T2: tumours stay dark. They
-                  were settled in trials of 200 to 400 steps, where dark turned bright with these alone; in the recorded
+                  Pix2Pix. CycleGAN's own (3, 50, 5, 10) keep the greys of T1 in what shall be T2: tumours stay dark.
+                  Ours come from trials of 200 to 400 steps, where dark turned bright with these alone; in the recorded
                   suite (results/adaptation-translators-lesson.md) the identity term alone keeps the greys
     shape_weight  of a segmenter that CycleGAN learns beside it and whose loss reaches G: `CycleGANConfig`
 
