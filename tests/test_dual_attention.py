@@ -143,6 +143,16 @@ def test_energies_keep_their_digits_under_autocast(mode: Any) -> None:
     assert torch.allclose(at.sum(2), torch.ones(1, 1024), atol=1e-5), "rows of bfloat16 would miss 1 by a hundredth"
 
 
+def test_the_fused_kernel_keeps_its_digits_under_autocast() -> None:
+    """Energies of bfloat16 would be off by whole units here; what is mixed by them is of bfloat16's three digits."""
+    block, x = position(64), 8 * torch.randn(1, 64, 16, 16)
+    with torch.no_grad():
+        plain = block(x)[0] - x
+        with torch.autocast("cpu", torch.bfloat16):
+            under = block(x)[0] - x
+    assert (under - plain).norm() < 0.008 * plain.norm()
+
+
 def test_sizes_of_the_table() -> None:
     """DANet's head of 19 classes, 23.95 million with batch norms and three classifiers; BiGL's block at width 32."""
     assert count_parameters(PositionAttention(512)) == 328_321 and count_parameters(PositionAttention(256)) == 82_241

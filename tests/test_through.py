@@ -65,17 +65,24 @@ def test_comparison_of_settings_is_seen_not_seen_or_left_open() -> None:
     other = TRANSLATORS[0]
 
     def told(ours: float, theirs: float) -> pd.Series:
-        (line,) = grey_verdicts(greys({"bigl": ours, other: theirs, "sifa": 0.3}), real=False).to_dict("records")
+        both = [greys({"bigl": ours, other: theirs, "sifa": 0.3}, seed=seed) for seed in (0, 1)]
+        (line,) = grey_verdicts(pd.concat(both), real=False).to_dict("records")
         return pd.Series(line)
 
     assert told(0.8, 0.1)["verdict"] == "direction seen"
     assert told(0.8, 0.1)["difference"] == "+0.70"
     assert told(0.1, 0.8)["verdict"] == "not seen"
     assert told(0.5, 0.5)["verdict"] == "cannot tell"
+    assert told(1.1, 1.6)["verdict"] == "direction seen", "too far is no better than too little"
+    assert told(0.8, 1.0)["verdict"] == "not seen"
     lost = told(-0.2, -0.6)
     assert (lost["verdict"], lost["reason"]) == ("cannot tell", "bigl: no better than a copy")
-    assert set(grey_verdicts(greys({"bigl": 1.0, other: 0.0}), real=True)["verdict"]) == {"direction seen on patients"}
-    assert set(grey_verdicts(greys({"bigl": 1.0, other: 0.0}, 5), real=False)["verdict"]) == {"cannot tell"}
+    clear = {"bigl": 1.0, other: 0.0}
+    twice = pd.concat([greys(clear), greys(clear, seed=1)])
+    assert set(grey_verdicts(twice, real=True)["verdict"]) == {"direction seen on patients"}
+    assert set(grey_verdicts(greys(clear), real=False)["reason"]) == {"one translator of each setting"}
+    few = pd.concat([greys(clear, 5), greys(clear, 5, seed=1)])
+    assert set(grey_verdicts(few, real=False)["verdict"]) == {"cannot tell"}
     assert len(grey_verdicts(greys({"bigl": 1.0, "sifa": 0.0}), real=False)) == 0
     assert "B10" in SAYS
 

@@ -93,7 +93,7 @@ SAYS = {
     "lab's own question)",
     "B9": "BiGL shown reconstructions in place of real images, or taught by translations alone, above BiGL as "
     "published (this lab's own question)",
-    "B10": "BiGL's translators, before any segmenter, make more of the change of grey that the true image asks for "
+    "B10": "BiGL's translators, before any segmenter, come nearer to the change of grey that the true image asks for "
     "than with one setting as CycleGAN has it, or with a shape term (this lab's own question)",
     "A1": "AdaptSegNet at two levels above one, and above itself with weight 0; least squares above cross-entropy",
 }

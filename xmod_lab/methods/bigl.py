@@ -79,6 +79,10 @@ class BiGL(Method):
     presets = PRESETS
     ablations = ABLATIONS
 
+    @classmethod
+    def translates_labelled(cls, config: BiGLConfig) -> bool:
+        return not config.learn_source
+
     def __init__(self, config: BiGLConfig, problem: Problem):
         super().__init__(config, problem)
         for field, known in VALUES.items():

@@ -88,12 +88,13 @@ class PositionAttention(nn.Module):
         pixels = x.flatten(2).mT.contiguous()  # (b, n, c), so that what is made of it needs no copy
         attention: Tensor | None = None
         value = self.value(pixels)
-        if mapped or self.map.watched:
-            with torch.autocast(x.device.type, enabled=False):  # products are not divided: bf16 would lose whole units
-                attention = self.map(position_map(self.query(pixels.float()), self.key(pixels.float())))
-            mixed = attention.to(value.dtype) @ value
-        else:
-            mixed = attended(self.query(pixels), self.key(pixels), value)
+        with torch.autocast(x.device.type, enabled=False):  # products are not divided: bf16 would lose whole units
+            query, key = self.query(pixels.float()), self.key(pixels.float())
+            if mapped or self.map.watched:
+                attention = self.map(position_map(query, key))
+                mixed = attention.to(value.dtype) @ value
+            else:
+                mixed = attended(query, key, value.float()).to(value.dtype)
         return x + (self.gamma * mixed).mT.reshape(x.shape), attention
 
 
