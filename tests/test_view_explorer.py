@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import views
 
+from xmod_lab import showing
 from xmod_lab.errors import LabError
 from xmod_lab.maps import SHUFFLED, TRAINED, UNTRAINED
 from xmod_lab.runs import Run, RunSpec, ensure_run
-from xmod_lab.view.beside import _telling, beside, beside_shipped
-from xmod_lab.view.explorer import Explorer, atlas_runs
+from xmod_lab.shipped import shipped_like
+from xmod_lab.view.beside import _telling, _trained_on, beside, beside_shipped
+from xmod_lab.view.explorer import Explorer, _carried, atlas_runs
 from xmod_lab.view.explorer_widget import NOTHING, Panel
 
 PLACE = ("brain_tumour", "subregions", "smoke")
@@ -189,13 +194,15 @@ def test_a_fused_kernel_is_bypassed_only_while_something_is_changed(explorer: Ex
 def test_a_run_beside_the_shipped_one(runs: dict[str, Run]) -> None:
     import matplotlib.pyplot as plt
 
-    from xmod_lab.shipped import shipped_like
-
     (name, shipped), = shipped_like(runs["bigl"]).items()
     assert name == "shipped" and shipped.spec.profile == "long" and not shipped_like(runs["unet"])
     figure, table = beside_shipped(runs["bigl"], "T2", "position")
     titles = [axis.get_title() for axis in figure.axes]
-    assert titles[:4] == ["slice, truth", "found", "T2 as T1", "position"] and len(figure.axes) == 9
+    assert [title.split("\n")[0] for title in titles[:4]] == ["slice, truth", "found", "T2 as T1", "position"]
+    assert len(figure.axes) == 9 and all("Dice here" in titles[at] for at in (1, 5))
+    windows = [axis.images[0].get_clim() for axis in figure.axes[:8]]
+    assert windows[2] == windows[6] and windows[0] == windows[4], "one window a column"
+    assert "shipped: long, fold 1" in figure.get_suptitle()
     crosses = [[line.get_xydata()[0] for line in axis.lines] for axis in figure.axes[:8]]
     assert [len(one) for one in crosses] == [1, 0, 0, 1] * 2
     ours, theirs = (crosses[at][0] / edge for at, edge in ((0, 48), (4, 64)))
@@ -205,9 +212,29 @@ def test_a_run_beside_the_shipped_one(runs: dict[str, Run]) -> None:
     plt.close(figure)
     assert list(table) == ["this notebook", "shipped"] and table.loc["steps", "shipped"] == 2000
     means = shipped.scores()["means"]
-    dice = np.mean([value for key, value in means.items() if key.startswith("dice/T2/")])
+    dice = np.mean([means[f"dice/T2/{name}"] for name in ("WT", "TC", "ET")])  # as tables report the tumour
     assert table.loc["Dice T2", "shipped"] == pytest.approx(dice, abs=1e-3)
     assert table.loc["error T1->T2", "shipped"] == pytest.approx(means["mae/T1->T2"], abs=1e-3)
+
+
+def test_who_learned_from_a_patient_is_said(monkeypatch: pytest.MonkeyPatch, runs: dict[str, Run]) -> None:
+    import matplotlib.pyplot as plt
+
+    shipped = shipped_like(runs["bigl"])["shipped"]
+    tested, learned = shipped.table()["patient"].unique(), sorted(_trained_on(runs["bigl"]))
+    both = [name for name in learned if name in tested]
+    assert both, "another fold, other patients"
+    plain = showing.showing
+
+    def other(run: Run) -> Any:  # as if this notebook had tested nobody whom the shipped run tests
+        found = plain(run)
+        test = both if run is shipped or run.spec == shipped.spec else [n for n in found.split.test if n not in tested]
+        return replace(found, split=replace(found.split, test=test or learned[:1]))
+
+    monkeypatch.setattr("xmod_lab.view.beside.showing", other)
+    figure = beside({"this notebook": runs["bigl"], "shipped": shipped}, "T2", "position")
+    assert "; this notebook trained on it" in figure.get_suptitle()
+    plt.close(figure)
 
 
 def test_what_lies_beside_each_other_is_of_one_task(runs: dict[str, Run]) -> None:
@@ -228,5 +255,12 @@ def test_a_stack_is_shown_by_its_most_telling_map(runs: dict[str, Run]) -> None:
     maps[2, 1, 1:3] = -5
     assert _telling(maps, labels) == 2, "also one that is lower there"
     figure = beside({"plain": runs["unet"]}, "T2", "probability")
-    assert figure.axes[-2].get_title().startswith("probability ")
+    assert figure.axes[-2].get_title().startswith("probability\n")
     plt.close(figure)
+
+
+def test_a_window_is_carried_to_images_of_its_unit_alone() -> None:
+    before = views.view().set(windows={"as CT": "bone", "MR": (0, 0.5)})
+    after = views.view(units={})
+    _carried(after, before)
+    assert after.state.windows == {"MR": (0.0, 0.5)}

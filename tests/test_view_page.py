@@ -39,7 +39,7 @@ def page(opened: tuple[Any, QueryView]) -> Any:
     found.evaluate("view.locked = false; view.preview = null; view.cell = null")
     found.evaluate(
         "state => view.set({...state, query: [8, 15], other: null, slice: 1, map: 'position', index: 0, mass: 1})",
-        {"scale": "shared", "colours": "inferno", "opacity": 0.75},
+        {"windows": {}, "contours": True, "scale": "shared", "colours": "inferno", "opacity": 0.75},
     )
     return found
 

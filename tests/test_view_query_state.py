@@ -31,6 +31,12 @@ from xmod_lab.view.query_state import window_of
         ({"windows": {"MR": 3}}, "is no window of 'MR'"),
         ({"windows": 3}, "name no image"),
         ({"contours": 2}, "neither True nor False"),
+        ({"query": None}, "is no pixel"),
+        ({"query": 0}, "is no pixel"),
+        ({"other": []}, "is no pixel"),
+        ({"slice": 1.5}, "no whole number"),
+        ({"map": "waves", "index": 1.5}, "no whole number"),
+        ({"windows": {"as CT": [0, [1]]}}, "is no window"),
     ],
 )
 def test_only_what_exists_can_be_set(values: dict[str, Any], text: str) -> None:

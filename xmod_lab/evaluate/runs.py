@@ -59,8 +59,10 @@ def slices_at(slices: Slices, kept: torch.Tensor) -> Slices:
 
 
 def fullest(case: Case, count: int | None) -> torch.Tensor:
-    """Numbers (n,) of the `count` slices with most of the task's classes, in their order; all of them for None."""
+    """Numbers (n,) of the `count` slices with most of the task's classes, without any with most of the body, in their
+    order; all of them for None."""
     area = (case.geometry.forward(case.truth, "nearest") > 0).sum((1, 2))
+    area = area if area.any() else case.slices.foreground.numpy().sum((1, 2))
     return torch.from_numpy(np.sort(np.argsort(area, kind="stable")[-(count or len(area)) :]))
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from xmod_lab.errors import LabError
 from xmod_lab.losses.affinity import affinity, affinity_loss, area_scaled, class_masks, mean_affinity
-from xmod_lab.maps import Map
+from xmod_lab.maps import Map, over_image
 from xmod_lab.methods.base import Batch, Problem, one_of
 from xmod_lab.methods.fcn import FCNBaseline, FCNConfig, Seen
 
@@ -104,7 +104,7 @@ class CSA(FCNBaseline):
 
         ``affinity/<pair>/<class>/<modality>`` and ``affinity_difference/<pair>/<class>/<m1>-<m2>`` (`pairwise`, mean
         over the samples that hold the class), ``features/<group>/<modality>`` (`stack`: the channels that affinities
-        compare, at the group's resolution), ``class_features/<group>/<modality>`` (`stack`, equation 2: features
+        compare), ``class_features/<group>/<modality>`` (`stack`, equation 2: features
         times the class's mask, mean over channels; Fig. 2 of the paper).
         """
         found = super().maps(batch)
@@ -128,8 +128,9 @@ class CSA(FCNBaseline):
                     found[key] = Map("pairwise", values, f"{a}-{b}", f"networks.*.{groups}", (-2.0, 2.0))
         for group in sorted({group for pair in self.config.pairs for group in PAIRS[pair]}):
             for m in labels:
-                layer = f"{self.place(m)}.taps.{group}"
-                found[f"features/{group}/{m}"] = Map("stack", seen.features[m][group], m, layer, comparable=False)
+                layer, values = f"{self.place(m)}.taps.{group}", over_image(seen.features[m][group], batch[m].image)
+                names = tuple(str(i + 1) for i in range(values.shape[1]))
+                found[f"features/{group}/{m}"] = Map("stack", values, m, layer, comparable=False, names=names)
         group = PAIRS[self.config.pairs[0]][0]
         for m, label in labels.items():
             values = class_features(seen.features[m][group], label, self.problem.n_classes)

@@ -19,7 +19,6 @@ from xmod_lab.profiles import profile_of
 from xmod_lab.runs import Run, build
 from xmod_lab.showing import case_of, showing
 from xmod_lab.view.atlas import Changed, case_view, labelled_slices
-from xmod_lab.view.query_state import State
 from xmod_lab.view.query_view import QueryView
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class Explorer:
         prepared = self.prepared(choice.run)
         self._known("modality", choice.modality, prepared.task.tested)
         listed = self.patients(choice.run, choice.modality)
-        if choice.modality != self.choice.modality and "patient" not in asked:
+        if "patient" not in asked and (choice.patient not in listed or choice.modality != self.choice.modality):
             choice = replace(choice, patient=listed[0])
         self._known("patient", choice.patient, listed)
         if (choice.run, choice.modality, choice.patient) != self._where(self.choice) and "slice" not in asked:
@@ -188,7 +187,7 @@ class Explorer:
         if choice not in self._views:
             made = self._made(choice)
             if self._views:
-                _carried(made, next(reversed(self._views.values())).state)
+                _carried(made, next(reversed(self._views.values())))
             self._views = {choice: made}
         return self._views[choice]
 
@@ -219,7 +218,7 @@ class Explorer:
             return None
         other = replace(choice, run=choice.compare, compare="", layer="", slice=self.at)
         made = self._made(other)
-        _carried(made, self.view.state)
+        _carried(made, self.view)
         return made
 
     def effect(self) -> pd.DataFrame:
@@ -287,11 +286,12 @@ def _place(run: Run) -> tuple[str, str, int, int]:
     return run.spec.dataset, run.spec.task_name, run.spec.fold, profile_of(run.spec.profile).size
 
 
-def _carried(view: QueryView, state: State) -> None:
-    """Set in a new view what was set in the one before, as far as it has it."""
-    for name, value in asdict(state).items():
+def _carried(view: QueryView, before: QueryView) -> None:
+    """Set in a new view what was set in the one before, as far as it has it; a window only of an image in its unit."""
+    for name, value in asdict(before.state).items():
         if name == "windows":
-            value = {image: ends for image, ends in value.items() if image in view.images}
+            alike = [image for image in value if view.units.get(image) == before.units.get(image)]
+            value = {image: value[image] for image in alike if image in view.images}
         if name != "slice":  # of its only one
             with contextlib.suppress(LabError):
                 view.set(**{name: value})

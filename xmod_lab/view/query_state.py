@@ -50,10 +50,13 @@ def changed(view: QueryView, values: Mapping[str, Any]) -> State:
         if getattr(state, name) not in choices:
             raise LabError(f"no {name} {getattr(state, name)!r}", mend=f"known: {', '.join(choices)}")
     depth, height, width = view.shape
+    for name in ("slice", "index"):
+        if not isinstance(getattr(state, name), int | np.integer):
+            raise LabError(f"{name} {getattr(state, name)!r} is no whole number")
     if not 0 <= state.slice < depth:
         raise LabError(f"no slice {state.slice}", mend=f"slices are 0 to {depth - 1}")
-    for point in filter(None, (state.query, state.other)):
-        if len(point) != 2 or any(not isinstance(edge, int | np.integer) for edge in point):
+    for point in (state.query, *(() if state.other is None else (state.other,))):
+        if np.shape(point) != (2,) or any(not isinstance(edge, int | np.integer) for edge in point):
             raise LabError(f"{point} is no pixel", mend="give (row, column) as whole numbers")
         if not (0 <= point[0] < height and 0 <= point[1] < width):
             raise LabError(f"no pixel {tuple(point)}", mend=f"rows are 0 to {height - 1}, columns 0 to {width - 1}")
@@ -80,7 +83,8 @@ def _window(view: QueryView, image: str, given: Any) -> tuple[float, float]:
         if given not in (known := presets_of(view, image)):
             raise LabError(f"{image!r} has no window {given!r}", mend=f"known: {', '.join(known) or 'none'}")
         return known[given]
-    if np.shape(given) != (2,) or not np.isfinite(given).all() or not given[0] < given[1]:
+    numbers = isinstance(given, list | tuple) and all(isinstance(end, int | float | np.number) for end in given)
+    if not numbers or len(given) != 2 or not np.isfinite(given).all() or not given[0] < given[1]:
         raise LabError(f"{given} is no window of {image!r}", mend="give its least and its largest value")
     return float(given[0]), float(given[1])
 

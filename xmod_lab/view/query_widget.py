@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +44,9 @@ class QueryWidget(anywidget.AnyWidget):
 
     def _set(self, change: dict[str, Any]) -> None:
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in change["new"].items()}
-        try:
+        with contextlib.suppress(LabError, TypeError, ValueError):
             self.view.set(**values)
-        except (LabError, TypeError):
-            self.state = _plain(self.view)
+        self.state = _plain(self.view)  # as the view has it, also where it refused
 
 
 def _plain(view: QueryView) -> dict[str, Any]:

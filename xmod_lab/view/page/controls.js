@@ -52,7 +52,7 @@ Object.assign(View.prototype, {
       data.note ? element("p", { class: "note", text: data.note }) : element("span"));
     root.tabIndex = 0;
     root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes x for "cut this cell"
-    root.addEventListener("keydown", (event) => this.key(event));
+    root.onkeydown = (event) => this.key(event); // of the latest view alone: widgets show one after the other
     this.draw();
   },
 

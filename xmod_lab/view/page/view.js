@@ -76,10 +76,11 @@ class View {
   }
 
   // What somebody else has set.
-  take(state) {
+  take(given) {
+    const state = { ...this.state, ...given };
     if (JSON.stringify(state) === JSON.stringify(this.state) || !this.data.maps.includes(state.map)) return;
     if (state.map !== this.state.map || state.slice !== this.state.slice) this.cell = null;
-    this.state = { ...state };
+    this.state = state;
     this.draw();
   }
 
