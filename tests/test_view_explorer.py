@@ -202,7 +202,7 @@ def test_a_run_beside_the_shipped_one(runs: dict[str, Run]) -> None:
     assert len(figure.axes) == 9 and all("Dice here" in titles[at] for at in (1, 5))
     windows = [axis.images[0].get_clim() for axis in figure.axes[:8]]
     assert windows[2] == windows[6] and windows[0] == windows[4], "one window a column"
-    assert "shipped: long, fold 1" in figure.get_suptitle()
+    assert "shipped: long, fold 1" in figure.get_suptitle().replace("\n", " ")
     crosses = [[line.get_xydata()[0] for line in axis.lines] for axis in figure.axes[:8]]
     assert [len(one) for one in crosses] == [1, 0, 0, 1] * 2
     ours, theirs = (crosses[at][0] / edge for at, edge in ((0, 48), (4, 64)))
@@ -233,7 +233,7 @@ def test_who_learned_from_a_patient_is_said(monkeypatch: pytest.MonkeyPatch, run
 
     monkeypatch.setattr("xmod_lab.view.beside.showing", other)
     figure = beside({"this notebook": runs["bigl"], "shipped": shipped}, "T2", "position")
-    assert "; this notebook trained on it" in figure.get_suptitle()
+    assert "; this notebook trained on it" in figure.get_suptitle().replace("\n", " ")
     plt.close(figure)
 
 

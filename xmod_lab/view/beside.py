@@ -89,7 +89,7 @@ def beside(runs: Mapping[str, Run], modality: str, map_: str) -> Figure:
     learned = [name for name, run in runs.items() if patient in _trained_on(run)]
     of = "; ".join(f"{name}: {run.spec.profile}, fold {run.spec.fold}" for name, run in runs.items())
     title = f"{modality} of {patient}, slice {at}" + (f"; {' and '.join(learned)} trained on it" if learned else "")
-    return _drawn(rows, modality, f"{title}\n{of}")
+    return _drawn(rows, modality, f"{title} ({of})")
 
 
 class Row(NamedTuple):
