@@ -53,8 +53,9 @@ SIZES = (
     "that a slice of the target goes through, weights in all those of every network, critics and translators "
     "included. Attention needs positions: with slices of 64 pixels BiGL's U-Net is halved twice where that of "
     f"`source_only` is halved four times (`{ALONE}`, among the ablations, is a lower bound of the "
-    "smaller network). BiGL learns by cross-entropy and generalised Dice, where the U-Nets, AdaptSegNet and CyCADA have "
-    "soft Dice: on the brain, at lesson size, plain U-Nets miss the core in labelled T1, where BiGL's network finds it. "
+    "smaller network). BiGL learns by cross-entropy and generalised Dice, where the U-Nets, AdaptSegNet and CyCADA "
+    "have soft Dice: on the brain, at lesson size, plain U-Nets miss the core in labelled T1, where BiGL's network "
+    "finds it. "
     "All have the same number of steps, but BiGL and CyCADA divide them among their stages"
 )
 """and of their sizes and steps"""
