@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,17 @@ def save(path: Path, method: Method, name: str, optimisers: Optimisers, step: in
         )
 
 
-def save_weights(path: Path, method: Method, name: str, step: int) -> None:
-    """Write the weights of `method` alone, in half precision: enough for `rebuild` to show it, not to train on."""
-    tensors = {f"weights/{key}": _half(value.detach().cpu()) for key, value in method.state_dict().items()}
+def save_weights(path: Path, method: Method, name: str, step: int, kept: Collection[str] | None = None) -> None:
+    """Write the weights of `method` alone, in half precision: enough for `rebuild` to show it, not to train on.
+
+    kept: names in its state, all if not given; `rebuild` leaves the others as they are built.
+    """
+    state = method.state_dict()
+    out = [] if kept is None else sorted(set(state) - set(kept))
+    tensors = {f"weights/{key}": _half(value.detach().cpu()) for key, value in state.items() if key not in set(out)}
+    header = _described(method, name) | {"step": step} | ({"left_out": out} if out else {})
     with atomic_file(path) as temporary:
-        save_file(tensors, temporary, {"xmod_lab": json.dumps(_described(method, name) | {"step": step})})
+        save_file(tensors, temporary, {"xmod_lab": json.dumps(header)})
 
 
 def _half(value: torch.Tensor) -> torch.Tensor:
@@ -124,7 +130,10 @@ def rebuild(path: Path) -> Method:
     """The method of a checkpoint with its weights, on the CPU and in evaluation mode; needs no other file."""
     header, tensors = read(path)
     method = _built(header)
-    method.load_state_dict(_below("weights/", tensors))
+    weights, out = _below("weights/", tensors), header.get("left_out", [])
+    missing = method.load_state_dict(weights, strict=not out).missing_keys
+    if missing != [key for key in method.state_dict() if key in set(out)]:
+        raise LabError("weights are missing", where=path, mend="delete it and train again")
     return method.eval()
 
 

@@ -1,7 +1,8 @@
 """Weights that come with the package, trained on phantoms, to look at from the first minute.
 
-Each is a folder of `xmod_lab/weights` like a run's, without what resuming needs: weights in half precision, config,
-inputs, environment and scores. Trained on phantoms alone: the real samples' licences are for research.
+Each is a folder of `xmod_lab/weights` like a run's, without what resuming needs: weights in half precision of the
+layers that pictures and maps come from, config, inputs, environment and scores. Trained on phantoms alone: the real
+samples' licences are for research.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from xmod_lab.data.prepare import Prepared
+    from xmod_lab.methods.base import Method
     from xmod_lab.runs import Run
 
 KEPT = ("config.json", "environment.json", "inputs.json", "scores.json", "scores.csv", "errors.csv")
@@ -47,6 +50,7 @@ def ship(run: Run) -> Path:
     import shutil
 
     from xmod_lab.checkpoint import read, save_weights
+    from xmod_lab.showing import showing
 
     run.scores()
     place = folder() / f"{run.spec.method}-{run.spec.dataset}"
@@ -55,5 +59,37 @@ def ship(run: Run) -> Path:
         if (run.folder / name).is_file():
             shutil.copyfile(run.folder / name, place / name)
     header, _ = read(run.folder / "checkpoint.safetensors")
-    save_weights(place / "checkpoint.safetensors", run.method(), run.spec.method, int(header["step"]))
+    method = run.method()
+    kept = looked_through(method, showing(run))
+    save_weights(place / "checkpoint.safetensors", method, run.spec.method, int(header["step"]), kept)
     return place
+
+
+def looked_through(method: Method, prepared: Prepared) -> set[str]:
+    """The names in `method`'s state of all layers that its segmentations, translations and maps go through.
+
+    Critics that no map shows, and the raw twin of an averaged generator, are not among them.
+    """
+    import torch
+
+    from xmod_lab.evaluate.runs import test_volumes
+    from xmod_lab.evaluate.translators import translations_of
+    from xmod_lab.view.atlas import labelled_slices
+
+    seen: set[str] = set()
+    layers = dict(method.named_modules())
+    hooks = [one.register_forward_hook(lambda *_, name=name: seen.add(name)) for name, one in layers.items()]
+    with torch.no_grad():
+        for modality in prepared.task.tested:
+            case = next(test_volumes(prepared, modality))
+            one = labelled_slices(case, [len(case.slices.image) // 2])
+            if callable(segment := getattr(method, "segment", None)):
+                segment(one.image, modality)
+            for source, target in translations_of(method, prepared):
+                if source == modality:
+                    method.translate(one.image, source, target)  # type: ignore[operator]
+            if callable(maps := getattr(method, "maps", None)):
+                maps({modality: one})
+    for hook in hooks:
+        hook.remove()
+    return {key for key in method.state_dict() if key.rpartition(".")[0] in seen}
