@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from xmod_lab.bench import suites
-from xmod_lab.bench.published_adaptation import ABLATIONS
+from xmod_lab.bench.systems import ABLATIONS
 
 
 def test_suites_of_adaptation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,7 @@ def test_a_wheel_carries_the_manifest(tmp_path):
     unpacked = tmp_path / "unpacked"
     zipfile.ZipFile(wheel).extractall(unpacked)
     assert (unpacked / "xmod_lab" / "data_manifest.yaml").read_bytes() == (CHECKOUT / "data_manifest.yaml").read_bytes()
-    kinds = (".js", ".css", ".j2", ".safetensors")
+    kinds = (".js", ".css", ".j2", ".safetensors", ".csv")
     for asset in (path for path in (CHECKOUT / "xmod_lab").rglob("*") if path.suffix in kinds):
         assert (unpacked / asset.relative_to(CHECKOUT)).is_file(), f"{asset.name} is not in the wheel"
     (record,) = unpacked.glob("*.dist-info/RECORD")

@@ -11,7 +11,7 @@ from xmod_lab import runs
 from xmod_lab.bench import page
 from xmod_lab.bench.adaptation import row_of
 from xmod_lab.bench.claims import SAYS
-from xmod_lab.bench.published_adaptation import TRANSLATORS
+from xmod_lab.bench.systems import TRANSLATORS
 from xmod_lab.bench.through import grey_rows, grey_tables, grey_verdicts, patient_shares
 from xmod_lab.bench.variants import variants
 

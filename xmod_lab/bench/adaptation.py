@@ -6,17 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.patients import NAMES, paper_table, system, tested_on, with_mean
-from xmod_lab.bench.published import MEAN
-from xmod_lab.bench.published_adaptation import (
-    ALONE,
-    AT_TEST,
-    AT_TRAINING,
-    STACKED,
-    STRONG,
-    UNADAPTED,
-    bigl_row,
-)
+from xmod_lab.bench.published import by_structure
 from xmod_lab.bench.suites_adaptation import BESIDE
+from xmod_lab.bench.systems import ALONE, AT_TEST, AT_TRAINING, MEAN, STACKED, STRONG, UNADAPTED
 from xmod_lab.bench.translators import Shown
 from xmod_lab.data.manifest import dataset
 
@@ -207,7 +199,7 @@ def row_of(name: str) -> int:
 
 def _published(name: str, modality: str, metric: str) -> str:
     """A row of BiGL's tables as text; the mean is of the structures, as there."""
-    row = bigl_row(name, modality, metric)
+    row = by_structure("bigl", name, modality, metric)
     if not row:
         return ""
     return f"{', '.join(f'{value:.1f}' for value in row)}; {sum(row) / len(row):.1f}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.patients import RUN, paper_table, system, tested_on, with_mean
-from xmod_lab.bench.published import NOT_ADAPTED
+from xmod_lab.bench.systems import NOT_ADAPTED
 from xmod_lab.bench.translators import Shown, recorded_errors
 from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.translators import UNTRANSLATED

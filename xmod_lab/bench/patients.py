@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xmod_lab.bench.published import MEAN
 from xmod_lab.bench.suites import WEIGHTED, suite
+from xmod_lab.bench.systems import MEAN
 from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.translators import UNTRANSLATED
 from xmod_lab.methods import METHODS

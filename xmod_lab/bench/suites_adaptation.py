@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xmod_lab.bench.published_adaptation import ABLATIONS, GLIOMA, SHOWN_ABLATIONS, TRANSLATOR_ABLATIONS
+from xmod_lab.bench.systems import ABLATIONS, GLIOMA, SHOWN_ABLATIONS, TRANSLATOR_ABLATIONS
 from xmod_lab.bench.variants import FOLDS, variants
 from xmod_lab.runs import RunSpec
 

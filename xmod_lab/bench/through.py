@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from xmod_lab.bench.patients import system
-from xmod_lab.bench.published_adaptation import TRANSLATORS, UNADAPTED
+from xmod_lab.bench.systems import TRANSLATORS, UNADAPTED
 from xmod_lab.bench.translators import Shown
 from xmod_lab.bench.verdicts import corrected, judged_by, seen_as
 from xmod_lab.data.manifest import dataset

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from xmod_lab.bench.patients import ERRORS, PLAIN, TRANSLATED, paper_table, system
-from xmod_lab.bench.published import MEAN
+from xmod_lab.bench.systems import MEAN
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.distances import OVER_SOURCES, REAL
 from xmod_lab.evaluate.scored import SCORER, Scored

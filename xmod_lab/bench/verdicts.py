@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.claim import Claim
 from xmod_lab.bench.patients import ERRORS, NAMES, PLAIN, SHARES, TRANSLATED, by_patient
-from xmod_lab.bench.published import MEAN, NOT_ADAPTED
-from xmod_lab.bench.published_adaptation import UNADAPTED
+from xmod_lab.bench.systems import MEAN, NOT_ADAPTED, UNADAPTED
 from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.scored import SCORER
 from xmod_lab.evaluate.statistics import ALPHA, holm, mean_interval, signed_rank, smallest_p
