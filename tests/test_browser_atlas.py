@@ -76,6 +76,9 @@ def test_a_reader_runs_the_atlas_in_jupyterlab(
         explorer.set(slice=explorer.at - 1)
         page.locator(".query-view h1", has_text=f"slice {explorer.at}").last.wait_for()
         expect(view, explorer, "T2")
+        row, column = view.evaluate("root => root.view.state.query")
+        view.press("ArrowRight")  # a widget's second view: a key is answered once
+        assert view.evaluate("root => root.view.state.query") == [row, column + 1]
         view.press("x")  # JupyterLab would cut the cell
         assert view.is_visible()
 

@@ -17,7 +17,7 @@ from xmod_lab.data.manifest import dataset
 CHECKOUT = Path(__file__).resolve().parents[1]
 BESIDE = ("-patients", "-gates", "-distances", "-greys", "-registration")
 RESULTS = sorted(p for p in (CHECKOUT / "results").glob("*.csv") if not p.stem.endswith(BESIDE))
-README = (CHECKOUT / "README.md").read_text()
+README = (CHECKOUT / "results" / "README.md").read_text()
 TABLES = re.findall(r"<!-- table: ([\w-]+) -->\n(.*?)\n?<!-- end -->", README, re.DOTALL)
 CLAIMS = re.findall(r"<!-- claims: ([\w-]+) -->\n(.*?)\n?<!-- end -->", README, re.DOTALL)
 

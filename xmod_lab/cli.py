@@ -120,11 +120,14 @@ def bench_run(
     suite: Annotated[str, typer.Option(help="name of the grid: smoke, lesson, adaptation-lesson ...")] = "smoke",
     jobs: Annotated[int, typer.Option(min=1, help="runs side by side; each gets its share of the threads")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    scheduler: Annotated[
+        str | None, typer.Option(help="address of a Dask scheduler: its workers train, as many at a time as they can")
+    ] = None,
 ) -> None:
     """Train and score every run of a suite, skipping what is done. Stop it at any time; it continues."""
     from xmod_lab.bench import run_suite
 
-    raise typer.Exit(run_suite(suite, jobs, device))
+    raise typer.Exit(run_suite(suite, jobs, device, scheduler))
 
 
 @bench_app.command("report")
@@ -139,6 +142,19 @@ def bench_report(
     print(tables.report(suite, out))
     if record is not None:
         print(f"recorded in {tables.record(suite, record)}")
+
+
+@bench_app.command("export")
+def bench_export(
+    out: Annotated[Path, typer.Option(help="folder for the tables, one below it a suite")],
+    results: Annotated[Path, typer.Option(help="folder of the recorded suites")] = Path("results"),
+    suite: Annotated[list[str] | None, typer.Option(help="of this suite, as often as needed; default: all")] = None,
+) -> None:
+    """Every table of the recorded suites, claims and verdicts too, as CSV, Markdown and LaTeX."""
+    from xmod_lab.bench.export import export_suites
+
+    for name, tables in export_suites(out, results, suite or []).items():
+        print(f"{out / name}: {tables} table{'s' * (tables > 1)}")
 
 
 @export_app.command("nnunet")
@@ -175,13 +191,17 @@ def site(
     ] = None,
     results: Annotated[Path, typer.Option(help="folder of the recorded suites")] = Path("results"),
     out: Annotated[Path, typer.Option(help="the site; replaced if it is one")] = Path("site"),
+    main: Annotated[
+        bool, typer.Option("--main", help="only the main pages, of phantoms, small: a copy that a repository can keep")
+    ] = False,
 ) -> None:
     """Executed notebooks, gallery, atlas and recorded tables as a static web site that needs no network."""
     from xmod_lab.site.build import build, newest
 
-    built = build(run or [newest()], results, out)
+    built = build(run or [newest()], results, out, brief=main)
     failed = f", failed: {', '.join(built.failed)}" if built.failed else ""
-    print(f"{built.notebooks} notebooks{failed}; {built.records} recorded suites\n{built.home}")
+    size = f"{built.size / 1e6:.1f} MB"
+    print(f"{built.notebooks} notebooks{failed}; {built.records} recorded suites; {size}\n{built.home}")
 
 
 @app.command()

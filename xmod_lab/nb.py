@@ -4,6 +4,7 @@
     check(lambda: f(2) == 4, "square x, do not double it")   used by students and by the series runner alike
     with expect_error(ValueError, "channels"): ...           an error shown on purpose
     show(fig, "what the picture says")                       a picture under every back end
+    export("figures")                                        from here on keep pictures and tables as files, too
     record("dice/T2", 0.81, trivial=0.0, tolerance=0.1)      a number the series check compares
 
 Imports are light: torch is loaded by `start`, numpy by the first number that is looked at.
@@ -21,9 +22,10 @@ import os
 import random
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from xmod_lab import __version__
+from xmod_lab import __version__, kept
 from xmod_lab.errors import LabError
 from xmod_lab.profiles import profile_of
 
@@ -79,6 +81,8 @@ def start(profile: str, dataset: str | None = None, seed: int = 0, *, device: st
     _make_repeatable(torch, seed, threads)
     style.use()
     _recorded.clear()
+    if folder := os.environ.get("XMOD_EXPORT"):  # of the series runner
+        export(folder)
     _lab = Lab(profile, dataset, seed, where, source, demonstration, more)
     python = ".".join(map(str, sys.version_info[:3]))
     rows = [f"xmod_lab {__version__} | torch {torch.__version__} | numpy {numpy.__version__} | Python {python}"]
@@ -207,9 +211,18 @@ def show(figure: Any, alt: str = "") -> None:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", bbox_inches="tight", facecolor="white")
     plt.close(figure)
+    kept.figure(figure, alt)
     text = alt or "figure"
     picture = {"image/png": base64.b64encode(stream.getvalue()).decode("ascii"), "text/plain": text}
     _display(picture, text, {"image/png": {"alt": text}})
+
+
+def export(folder: str | Path) -> None:
+    """Keep every figure shown from now on as PNG and SVG below `folder`, every table as CSV, Markdown and LaTeX.
+
+    Call it once after `start`; called again it counts from 1 again. `xmod-lab series run --export` does it for you.
+    """
+    kept.export(folder, _ipython())
 
 
 def _asked(thing: Any, hint: str) -> Any:

@@ -1,7 +1,8 @@
 """Train and score a grid of runs, several side by side (its tables: xmod_lab.bench.tables).
 
 Each run is a process of its own (`xmod-lab train`), so that one that dies takes nothing with it, memory is returned,
-and each has its share of the threads. A run that is finished is skipped, one that was begun is resumed.
+and each has its share of the threads. A run that is finished is skipped, one that was begun is resumed. Runs are
+launched here, or by the workers of a Dask cluster (xmod_lab.bench.cluster).
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import closing
+from typing import NamedTuple
 
 from xmod_lab.bench.suites import suite
 from xmod_lab.errors import LabError
@@ -54,11 +57,16 @@ def share_of_threads(jobs: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": "1"}  # as in series.run
 
 
-def launch(spec: RunSpec, device: str, jobs: int) -> subprocess.CompletedProcess[str]:
-    """Train a run in a process of its own; both of its output streams come back as one."""
+def launch(
+    spec: RunSpec, device: str, jobs: int, places: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Train a run in a process of its own; both of its output streams come back as one.
+
+    places: environment variables of `xmod_lab.paths`, where they are not those of this process.
+    """
     return subprocess.run(
         command_of(spec, device),
-        env=os.environ | share_of_threads(jobs),
+        env=os.environ | share_of_threads(jobs) | dict(places or {}),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -121,45 +129,73 @@ def _train(spec: RunSpec, device: str) -> str:
     return ""
 
 
-def run_suite(name: str, jobs: int = 1, device: str = "auto") -> int:
-    """Run what is missing of a suite; returns 0 if every run is finished, 1 otherwise. Progress goes to stdout."""
+class Ended(NamedTuple):
+    """How the process of a run ended. seconds: from its launch."""
+
+    run: Run
+    code: int
+    output: str
+    seconds: float
+
+
+def run_suite(name: str, jobs: int = 1, device: str = "auto", scheduler: str | None = None) -> int:
+    """Run what is missing of a suite; returns 0 if every run is finished, 1 otherwise. Progress goes to stdout.
+
+    scheduler: address of a Dask scheduler, whose workers then train the runs; `jobs` is without effect.
+    """
     runs = [Run(spec, spec.folder) for spec in suite(name)]
     todo = sum(not run.complete for run in runs)
-    print(f"suite {name}: {len(runs)} runs, {len(runs) - todo} done, {todo} to go, {jobs} at a time", flush=True)
-    failed = run_missing(runs, jobs, device, name)
+    side = f"{jobs} at a time" if scheduler is None else f"on the workers of {scheduler}"
+    print(f"suite {name}: {len(runs)} runs, {len(runs) - todo} done, {todo} to go, {side}", flush=True)
+    failed = run_missing(runs, jobs, device, name, scheduler)
     for run, output in failed:
         print(f"\n{run.spec} failed; the end of its output:\n{output[-2000:]}")
     return 1 if failed else 0
 
 
-def run_missing(runs: Sequence[Run], jobs: int, device: str, name: str) -> list[tuple[Run, str]]:
+def run_missing(
+    runs: Sequence[Run], jobs: int, device: str, name: str, scheduler: str | None = None
+) -> list[tuple[Run, str]]:
     """Train those of `runs` that are not finished; returns the failed ones with their output.
 
-    Raises LabError for a finished one that was made from something else.
+    Raises LabError for a finished one that was made from something else, and for a cluster that cannot be used.
     """
     from tqdm import tqdm
 
     from xmod_lab import inputs
+    from xmod_lab.bench.cluster import on_cluster
 
     todo = [run for run in runs if not run.complete]
     for run in runs:
         if run.complete:
             inputs.check_now(run)
+    if not todo:
+        return []
     failed: list[tuple[Run, str]] = []
-    lock = threading.Lock()
-    with tqdm(total=len(todo), desc=name, unit="run", disable=not todo) as bar:
-
-        def work(run: Run) -> None:
-            began = time.monotonic()
-            done = launch(run.spec, device, jobs)
-            with lock:
-                bar.update()
-                if done.returncode or not run.complete:
-                    failed.append((run, done.stdout))
-                    bar.write(f"FAILED  {run.spec}")
-                else:
-                    bar.write(f"done    {run.spec}  {time.monotonic() - began:.0f} s")
-
-        with ThreadPoolExecutor(jobs) as pool:
-            list(pool.map(work, todo))
+    ended = side_by_side(todo, jobs, device) if scheduler is None else on_cluster(todo, device, scheduler)
+    with tqdm(total=len(todo), desc=name, unit="run") as bar, closing(ended):
+        for run, code, output, seconds in ended:
+            bar.update()
+            if code or not run.complete:
+                failed.append((run, output))
+                bar.write(f"FAILED  {run.spec}")
+            else:
+                bar.write(f"done    {run.spec}  {seconds:.0f} s")
     return failed
+
+
+def side_by_side(runs: Sequence[Run], jobs: int, device: str) -> Generator[Ended]:
+    """Train `runs`, `jobs` at a time, and yield them as they end. If it is closed before, those that have not begun
+    never do."""
+
+    def work(run: Run) -> Ended:
+        began = time.monotonic()
+        done = launch(run.spec, device, jobs)
+        return Ended(run, done.returncode, done.stdout, time.monotonic() - began)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in as_completed([pool.submit(work, run) for run in runs]):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

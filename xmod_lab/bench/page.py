@@ -91,23 +91,37 @@ def page(name: str, folder: Path) -> str:
     """Markdown of the suite `name` recorded in `folder`."""
     from xmod_lab.evaluate.tables import to_markdown
 
-    rows, distances, sick, claims, real = recorded(name, folder)
+    found = recorded(name, folder)
     facts = read_json(folder / f"{name}.json")
-    adapts = grid_of(name).startswith("adaptation")
-    (taken, more), greys = _taken(name, folder, set(rows["fold"])), read_greys(name, folder)
-    parts = [f"# {name}", _preamble(name, rows, facts, real)]
-    parts += [about(rows, facts, taken, f"sasan-{name.rpartition('-')[2]}")] if adapts else []
-    for (key, task), part in rows.groupby(["dataset", "task"], sort=False):
-        parts.append(f"## {key} / {task}")
-        for shown in adaptation_tables(part, taken) if adapts else _tables_of(part, distances):
-            marks = [_marked(f"{key}/{task}/{one}", sick | more, shown) for one in shown.table["system"]]
-            table = sized(shown.table, f"{key}/{task}", facts.get("weights", {})).assign(system=marks)
-            parts.append(f"{shown.title}\n\n{to_markdown(table)}")
-        for shown in grey_tables(greys, str(key), str(task), row_of):
-            parts.append(f"{shown.title}\n\n{to_markdown(shown.table)}")
-    parts.append("## Did they train?\n\n" + _trained(sick))
-    parts.append("## Claims\n\n" + to_markdown(claims.fillna("")))
+    parts = [f"# {name}", _preamble(name, found.rows, facts, found.real)]
+    if _adapts(name):
+        taken, _ = _taken(name, folder, set(found.rows["fold"]))
+        parts.append(about(found.rows, facts, taken, f"sasan-{name.rpartition('-')[2]}"))
+    for place, shown in tables_by_place(name, folder, found).items():
+        parts += [f"## {place}", *(to_markdown(one.table, one.title) for one in shown)]
+    parts.append("## Did they train?\n\n" + _trained(found.sick))
+    if len(found.claims):
+        parts.append("## Claims\n\n" + to_markdown(found.claims.fillna("")))
     return "\n\n".join(parts) + "\n"
+
+
+def tables_by_place(name: str, folder: Path, found: Recorded) -> dict[str, list[Shown]]:
+    """The tables of the page of a recorded suite as they stand there, by ``data set / task``."""
+    facts, adapts, greys = read_json(folder / f"{name}.json"), _adapts(name), read_greys(name, folder)
+    taken, more = _taken(name, folder, set(found.rows["fold"]))
+    tables: dict[str, list[Shown]] = {}
+    for (key, task), part in found.rows.groupby(["dataset", "task"], sort=False):
+        own = tables.setdefault(f"{key} / {task}", [])
+        for shown in adaptation_tables(part, taken) if adapts else _tables_of(part, found.distances):
+            marks = [_marked(f"{key}/{task}/{one}", found.sick | more, shown) for one in shown.table["system"]]
+            table = sized(shown.table, f"{key}/{task}", facts.get("weights", {})).assign(system=marks)
+            own.append(shown._replace(table=table))
+        own += grey_tables(greys, str(key), str(task), row_of)
+    return tables
+
+
+def _adapts(name: str) -> bool:
+    return grid_of(name).startswith("adaptation")
 
 
 def _taken(name: str, folder: Path, folds: Collection[int]) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -134,17 +148,21 @@ def verdict_counts(name: str, folder: Path) -> str:
     """Markdown: for each claim of a recorded suite how many of its comparisons came out how."""
     from xmod_lab.evaluate.tables import to_markdown
 
-    claims = recorded(name, folder).claims
+    return to_markdown(counts_of(recorded(name, folder).claims))
+
+
+def counts_of(claims: pd.DataFrame) -> pd.DataFrame:
+    """How many of the comparisons of each claim came out how."""
     counts = claims.groupby("claim")["verdict"].value_counts().unstack(fill_value=0)
     counts.insert(0, "what it says", counts.index.map(SAYS))
-    return to_markdown(counts.reset_index().rename_axis(None, axis=1))
+    return counts.reset_index().rename_axis(None, axis=1)
 
 
 def _tables_of(part: pd.DataFrame, distances: pd.DataFrame) -> list[Shown]:
     """The tables of the paper that the systems of one data set and task are compared in."""
     if part["system"].str.startswith(("scorer (", "detached (")).any():
         return adapted_tables(part)
-    if {"s_score", "mae"} & set(part):
+    if any(part[score].notna().any() for score in ("s_score", "mae") if score in part):
         own = distances
         if "task" in distances:  # of several tasks
             here = [distances[key] == part[key].iloc[0] for key in ("dataset", "task")]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from xmod_lab.bench.suites_adaptation import GRIDS, adaptation_bar
+from xmod_lab.bench.own_data import PAPERS_OWN
+from xmod_lab.bench.suites_adaptation import GRIDS as ADAPTATION_GRIDS
+from xmod_lab.bench.suites_adaptation import adaptation_bar
 from xmod_lab.bench.variants import FOLDS, SEEDS, variants
+from xmod_lab.data.manifest import dataset
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.scored import scorer_of
 from xmod_lab.methods import METHODS
@@ -29,10 +33,15 @@ ADAPTERS = ("cyclegan", "ugatit", "sasan")
 """translators of SASAN's Tables 1 and 2"""
 PAIRED = ("pix2pix", "mrgan", "dc2anet", "sasan")
 UNETS = ("unet_individual", "unet_joint", "multi_v4")
+SLIM: dict[str, tuple[tuple[str, int], ...]] = {"csa": (("width", 8),)}
 WEIGHTED = (("beta1", 0.5), ("dice", False), ("foreground_weight", 0.98), ("schedule", "late"))
 """UAGAN's loss of segmentation and its optimiser, for the other systems in its table: weighted cross-entropy without
 Dice (the mean of each modality's, where UAGAN pools the batch), Adam's beta1 of 0.5, and a rate that stays for 60 % of
 the steps"""
+
+
+Grid = Callable[[str, Sequence[int]], list[RunSpec]]
+"""profile and seeds -> runs"""
 
 
 def smoke() -> list[RunSpec]:
@@ -40,29 +49,29 @@ def smoke() -> list[RunSpec]:
     return [RunSpec(name, *entry.shown_on, profile="smoke") for name, entry in METHODS.items()]
 
 
-def baselines(profile: str) -> list[RunSpec]:
-    """The U-Net baselines, three seeds: joint learning on the brain, lower and upper bound of adaptation everywhere."""
+def baselines(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """The U-Net baselines: joint learning on the brain, lower and upper bound of adaptation everywhere."""
     joint = [
         RunSpec(m, "brain_tumour", "whole_tumour", profile, seed=s)
         for m in ("unet_individual", "unet_joint")
-        for s in SEEDS
+        for s in seeds
     ]
     strong = [
         RunSpec("source_only", "brain_tumour", "t1_to_t2", profile, seed=s, settings=(("augment", "strong"),))
-        for s in SEEDS
+        for s in seeds
     ]
     bounds = [
         RunSpec(m, key, task, profile, seed=s)
         for key, task in ADAPTATION
         for m in ("source_only", "target_only")
-        for s in SEEDS
+        for s in seeds
     ]
     return joint + strong + bounds
 
 
-def real() -> list[RunSpec]:
-    """The real glioma patients at lesson size: trained on FLAIR alone, tested on FLAIR and T1, in every fold."""
-    return [RunSpec("source_only", "lgg", "flair_alone", "lesson", fold=f) for f in range(4)]
+def baselines_real(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """The real glioma patients: trained on FLAIR alone, tested on FLAIR and T1, in every fold."""
+    return [RunSpec("source_only", "lgg", "flair_alone", profile, fold=f, seed=s) for f in range(4) for s in seeds]
 
 
 def csa(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
@@ -195,41 +204,63 @@ def paired(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
 
 def shown(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     """A run of each paper but BiGL (its own is of `adaptation_bar`), on the task its notebook shows it on: the weights
-    that come with the package (`shipped`). The scorers of the two translators with them."""
+    that come with the package (`shipped`), which SLIM keeps small. The scorers of those that translate with them."""
     places = {"csa": HEARTS[0], "uagan": ("brain_tumour", "uagan"), "targan": ("abdomen", "liver")}
     places["sasan"] = ("whole_heart", "sasan_mr_to_ct")
-    runs = [RunSpec(method, *place, profile) for method, place in places.items()]
-    return [*map(scorer_of, runs[2:]), *(replace(run, seed=s) for s in seeds for run in runs)]
+    runs = [RunSpec(method, *place, profile, settings=SLIM.get(method, ())) for method, place in places.items()]
+    return [*map(scorer_of, runs[1:]), *(replace(run, seed=s) for s in seeds for run in runs)]
+
+
+GRIDS: dict[str, Grid] = {
+    "baselines": baselines,
+    "baselines-real": baselines_real,
+    "csa": csa,
+    "csa-ablations": csa_ablations,
+    "uagan": uagan,
+    "joint-real": joint_real,
+    "translation": translation,
+    "translation-real": translation_real,
+    "sasan": sasan,
+    "sasan-ablations": sasan_ablations,
+    "sasan-real": sasan_real,
+    "paired": paired,
+    **ADAPTATION_GRIDS,
+}
+"""the tables of the papers and of the notebooks, on phantoms and on the real glioma patients, by name"""
+SEVERAL = ("baselines",)
+"""grids with three seeds in the lesson as well"""
+def paper() -> list[RunSpec]:
+    """Every grid on the data of its paper, where the manifest knows how to get them, at the papers' size: one seed, and
+    of the folds those that the data set has."""
+    found = []
+    for grid in GRIDS.values():
+        for spec in grid("paper", SEEDS[:1]):
+            place = PAPERS_OWN.get((spec.dataset, spec.task_name))
+            if place and spec.fold < dataset(place.dataset).task(place.task).split.folds:
+                found.append(replace(spec, dataset=place.dataset, task=place.task))
+    return list(dict.fromkeys(found))
+
+
+def parts(name: str) -> list[str]:
+    """The suites that make up `name`: of lesson and study one a grid, else itself. Results are recorded by part."""
+    return [f"{grid}-{name}" for grid in GRIDS] if name in ("lesson", "study") else [name]
 
 
 def suites() -> dict[str, Callable[[], list[RunSpec]]]:
-    """Every suite by name. The lesson runs one seed of each grid (the baselines three), study three, long one
-    of a single question."""
-    grids = {
-        "csa": csa,
-        "csa-ablations": csa_ablations,
-        "uagan": uagan,
-        "joint-real": joint_real,
-        "translation": translation,
-        "translation-real": translation_real,
-        "sasan": sasan,
-        "sasan-ablations": sasan_ablations,
-        "sasan-real": sasan_real,
-        "paired": paired,
-        **GRIDS,
-    }
-    found: dict[str, Callable[[], list[RunSpec]]] = {
-        "smoke": smoke,
-        "lesson": lambda: baselines("lesson"),
-        "study": lambda: baselines("study"),
-        "real": real,
-    }
-    for name, grid in grids.items():
-        found[f"{name}-lesson"] = lambda grid=grid: grid("lesson", SEEDS[:1])  # type: ignore[misc]
-        found[f"{name}-study"] = lambda grid=grid: grid("study", SEEDS)  # type: ignore[misc]
+    """Every suite by name. ``<grid>-lesson`` runs one seed (those of SEVERAL three), ``<grid>-study`` three, ``-long``
+    is of a single question; lesson and study are all grids of that size."""
+
+    def every(size: str) -> list[RunSpec]:
+        return list(dict.fromkeys(spec for name in parts(size) for spec in found[name]()))
+
+    found: dict[str, Callable[[], list[RunSpec]]] = {"smoke": smoke, "paper": paper}
+    for name, grid in GRIDS.items():
+        few = SEEDS if name in SEVERAL else SEEDS[:1]
+        found[f"{name}-lesson"] = functools.partial(grid, "lesson", few)
+        found[f"{name}-study"] = functools.partial(grid, "study", SEEDS)
     found["adaptation-bar-long"] = lambda: adaptation_bar("long", SEEDS[:1])
     found["shown-long"] = lambda: shown("long", SEEDS[:1])
-    return found
+    return found | {size: functools.partial(every, size) for size in ("lesson", "study")}
 
 
 def suite(name: str) -> list[RunSpec]:

@@ -113,7 +113,7 @@ def record(name: str, folder: Path) -> Path:
     write_json(folder / f"{name}.json", facts)
     if grid := grid_of(name):
         claims = CLAIMS[grid]
-        scored = scored_runs(name) if about_translators(claims) else []
+        scored = scored_runs(name) if about_translators(claims) or not claims else []
         rows = patient_rows(name, scored)
         if scored:
             rows = pd.concat([rows, translator_rows(scored)], ignore_index=True)
@@ -184,10 +184,15 @@ def provenance(runs: list[Run]) -> dict[str, Any]:
 
 
 def summary(csv: Path) -> str:
-    """A record as a short Markdown table: Dice, mean over structures, as mean and sd (ddof 1) over seeds and folds."""
-    import pandas as pd
-
+    """`summary_table` as Markdown."""
     from xmod_lab.evaluate.tables import to_markdown
+
+    return to_markdown(summary_table(csv))
+
+
+def summary_table(csv: Path) -> pd.DataFrame:
+    """A record in short: Dice, mean over structures, as mean and sd (ddof 1) over seeds and folds."""
+    import pandas as pd
 
     rows = pd.read_csv(csv)
     rows = rows[rows["state"] != "demonstration"]  # no such score counts
@@ -208,4 +213,4 @@ def summary(csv: Path) -> str:
                 "runs": len(part),
             }
         )
-    return to_markdown(pd.DataFrame(lines))
+    return pd.DataFrame(lines)

@@ -1,55 +1,26 @@
 """`xmod-lab data add FOLDER`: a reader's own NIfTI folder becomes an entry of the user's manifest, without a copy.
 
-Layouts that are recognised (``.nii`` alike):
-
-    <patient>/<modality>.nii.gz    or <patient>/<patient>_<modality>.nii.gz, as BraTS
-    <patient>_<modality>.nii.gz    all in one folder
-    <modality>_<patient>.nii.gz    all in one folder, as image_1, label_1
-    imagesTr/<patient>_0000.nii.gz with labelsTr/<patient>.nii.gz, as nnU-Net (names from dataset.json if there is one)
+`add_layouts` says which layouts are recognised. `described` looks and writes nothing, so that an entry can be corrected
+before it is kept (`manifest.add_entry`).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from xmod_lab.data.add_layouts import LABEL_WORDS, LAYOUTS, Found, look
 from xmod_lab.data.check import Report, verify
 from xmod_lab.data.manifest import add_entry, dataset, load_manifest, parse
 from xmod_lab.data.schema import Dataset
 from xmod_lab.data.volume import load_volume
 from xmod_lab.errors import LabError
-from xmod_lab.files import read_json
 
-LABEL_WORDS = {
-    "seg",
-    "segmentation",
-    "mask",
-    "label",
-    "labels",
-    "gt",
-    "groundtruth",
-    "lesion",
-    "lesions",
-    "manual",
-    "annotation",
-    "annotations",
-    "roi",
-}
 FEW = 8
 """with fewer patients than this, a run is a demonstration"""
-LAYOUTS = "see the layouts in the help of `xmod-lab data add`"
-
-
-@dataclass(frozen=True)
-class Found:
-    """One name that recurs over the patients (a modality or a label): its pattern and the files by patient."""
-
-    pattern: str
-    files: dict[str, Path]
 
 
 def add(
@@ -67,29 +38,41 @@ def add(
     layout, label map and tasks are taken over. Returns the entry and what verification found. Raises LabError if the
     layout is not recognised, the label is not clear, or any file is bad; nothing is written then.
     """
+    key = key or re.sub(r"[^a-z0-9_-]+", "_", Path(folder).expanduser().resolve().name.lower()).strip("_-")
+    if key in load_manifest():
+        raise LabError(f"the key {key!r} is taken", mend="choose another with --key")
+    entry, report = described(folder, key, label=label, kind=kind, like=like)
+    return add_entry(key, entry), report
+
+
+def described(
+    folder: str | Path,
+    key: str,
+    *,
+    label: str | None = None,
+    kind: Literal["MR", "CT"] | None = None,
+    like: str | None = None,
+) -> tuple[dict[str, Any], Report]:
+    """The entry that `add` would write, and what verification found; nothing is written. Raises LabError as `add`."""
     place = Path(folder).expanduser().resolve()
     if not place.is_dir():
         raise LabError("the folder is missing", where=place, mend="name the folder that holds the NIfTI files")
-    key = key or re.sub(r"[^a-z0-9_-]+", "_", place.name.lower()).strip("_-")
-    if key in load_manifest():
-        raise LabError(f"the key {key!r} is taken", mend="choose another with --key")
     entry = _taken_over(like) if like else _described(place, label, kind)
     entry |= {"title": f"{key}: own data", "access": "own", "location": str(place)}
-    data = parse_entry(key, entry)
-    report = verify(data)
+    report = verify(parse_entry(key, entry))
     if problems := report.all_problems:
         more = f"; {len(problems)} problems in all" if len(problems) > 1 else ""
         raise LabError(f"not added, {problems[0]}{more}")
     if not like:
         _refine(entry, report)
-    return add_entry(key, entry), report
+    return entry, report
 
 
 def parse_entry(key: str, entry: dict[str, Any]) -> Dataset:
     """The entry as the user's manifest would hold it, checked."""
     import yaml
 
-    return parse(yaml.safe_dump({key: entry}), "the new entry", own=True)[key]
+    return parse(yaml.safe_dump({key: entry}, sort_keys=False), "the new entry", own=True)[key]
 
 
 def _taken_over(like: str) -> dict[str, Any]:
@@ -102,7 +85,7 @@ def _taken_over(like: str) -> dict[str, Any]:
 
 
 def _described(place: Path, label: str | None, kind: Literal["MR", "CT"] | None) -> dict[str, Any]:
-    found, names = _look(place)
+    found, names = look(place)
     labels = _label_names(found, label, place)
     images = {name: item for name, item in found.items() if name not in labels}
     if not images:
@@ -153,86 +136,6 @@ def _refine(entry: dict[str, Any], report: Report) -> None:
     task = entry["tasks"]["all"]
     task["one_modality_per_patient"] = several and count >= FEW
     task["split"] = {"folds": max(2, min(4, count)), "val": 0.1 if count >= FEW else 0.0}
-
-
-def _look(place: Path) -> tuple[dict[str, Found], dict[int, str]]:
-    """The recurring names with their files, and the names of label values where a dataset.json gives them."""
-    if (place / "imagesTr").is_dir():
-        return _nnunet(place)
-    flat = _images(place)
-    if flat:
-        return _flat(flat), {}
-    found: dict[str, Found] = {}
-    for patient in sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for path in _images(patient):
-            stem, suffix = _stem(path)
-            prefix = f"{patient.name}_" if stem.startswith(f"{patient.name}_") else ""
-            pattern = "{patient}/" + ("{patient}_" if prefix else "") + stem.removeprefix(prefix) + suffix
-            item = found.setdefault(stem.removeprefix(prefix), Found(pattern, {}))
-            if item.pattern != pattern:
-                raise LabError(f"{path.name} is named unlike {item.pattern}", where=patient, mend=LAYOUTS)
-            item.files[patient.name] = path
-    if not found:
-        raise LabError("no NIfTI files in a layout that is known", where=place, mend=LAYOUTS)
-    return found, {}
-
-
-def _nnunet(place: Path) -> tuple[dict[str, Found], dict[int, str]]:
-    info = read_json(place / "dataset.json") if (place / "dataset.json").is_file() else {}
-    channels = info.get("channel_names") or info.get("modality") or {}
-    names = {
-        int(value): re.sub(r"\W+", "_", name)
-        for name, value in (info.get("labels") or {}).items()
-        if isinstance(value, int) and value != 0
-    }
-    found: dict[str, Found] = {}
-    for path in _images(place / "imagesTr"):
-        stem, suffix = _stem(path)
-        if not (match := re.fullmatch(r"(.+)_(\d{4})", stem)):
-            raise LabError("name does not end in a channel number such as _0000", where=path, mend=LAYOUTS)
-        name = re.sub(r"\W+", "_", str(channels.get(str(int(match[2])), f"channel{int(match[2])}")))
-        pattern = f"imagesTr/{{patient}}_{match[2]}{suffix}"
-        found.setdefault(name, Found(pattern, {})).files[match[1]] = path
-    labels = {_stem(path)[0]: path for path in _images(place / "labelsTr")} if (place / "labelsTr").is_dir() else {}
-    if labels:
-        found["label"] = Found("labelsTr/{patient}" + _stem(next(iter(labels.values())))[1], labels)
-    if not found:
-        raise LabError("imagesTr holds no NIfTI files", where=place, mend=LAYOUTS)
-    return found, names
-
-
-def _flat(paths: list[Path]) -> dict[str, Found]:
-    parts = []
-    for path in paths:
-        stem, suffix = _stem(path)
-        if "_" not in stem:
-            raise LabError("name has no '_' between patient and modality", where=path, mend=LAYOUTS)
-        parts.append((path, stem, suffix))
-    first = {stem.split("_", 1)[0] for _, stem, _ in parts}
-    last = {stem.rsplit("_", 1)[1] for _, stem, _ in parts}
-    found: dict[str, Found] = {}
-    # the modality is named on the side where a label word stands, else on the side that varies less
-    leading = bool(LABEL_WORDS & first) if LABEL_WORDS & (first | last) else len(first) < len(last)
-    for path, stem, suffix in parts:
-        if leading:
-            name, patient = stem.split("_", 1)
-            pattern = f"{name}_{{patient}}{suffix}"
-        else:
-            patient, name = stem.rsplit("_", 1)
-            pattern = f"{{patient}}_{name}{suffix}"
-        found.setdefault(name, Found(pattern, {})).files[patient] = path
-    return found
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
-    )
-
-
-def _stem(path: Path) -> tuple[str, str]:
-    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else ".nii"
-    return path.name.removesuffix(suffix), suffix
 
 
 def _label_names(found: dict[str, Found], label: str | None, place: Path) -> list[str]:

@@ -138,7 +138,8 @@ def add(
     """Add your own NIfTI folder as a data set, after checking every file.
 
     Layouts: PATIENT/MODALITY.nii.gz, PATIENT/PATIENT_MODALITY.nii.gz, PATIENT_MODALITY.nii.gz, MODALITY_PATIENT.nii.gz,
-    and nnU-Net's imagesTr/PATIENT_0000.nii.gz with labelsTr/PATIENT.nii.gz.
+    and nnU-Net's imagesTr/PATIENT_0000.nii.gz with labelsTr/PATIENT.nii.gz. In a patient's folder, series numbers and
+    times between underscores may differ.
     """
     from rich.console import Console
 

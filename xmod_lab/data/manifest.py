@@ -30,6 +30,7 @@ __all__ = [
     "dataset",
     "load_manifest",
     "lock_hash",
+    "own_entry",
     "package_manifest",
     "parse",
     "user_manifest",
@@ -161,16 +162,29 @@ def lock_hash(key: str, path: str, sha256: str, size: int) -> None:
         _write_user_file(content)
 
 
-def add_entry(key: str, entry: dict[str, Any]) -> Dataset:
+def own_entry(key: str) -> dict[str, Any]:
+    """The fields of an entry of the reader's own, as its file has them. Raises LabError if it has none called `key`."""
+    entries = {name: entry for name, entry in _user_file().items() if name != LOCKED}
+    if key not in entries:
+        raise LabError(f"no data set of your own is called {key!r}", where=user_manifest(), mend="xmod-lab data add")
+    found: dict[str, Any] = entries[key]
+    return found
+
+
+def add_entry(key: str, entry: dict[str, Any], *, replace: bool = False) -> Dataset:
     """Write an entry of the reader's own into the user's manifest and return it, checked.
 
-    Raises LabError if the key is taken or a field is wrong; the file is then unchanged.
+    replace: one of the same folder may be there already; it is written anew. Raises LabError if the key is taken
+    otherwise or a field is wrong; the file is then unchanged.
     """
     with locked(user_manifest()):
-        if key in load_manifest() or key == LOCKED:
+        mine, content = load_manifest().get(key), _user_file()
+        same = mine is not None and mine.access == "own" and mine.location == entry.get("location")
+        if key == LOCKED or (mine is not None and not (replace and same)):
             raise LabError(f"the key {key!r} is taken", where=user_manifest(), mend="choose another with --key")
-        data = parse(yaml.safe_dump({key: entry}), user_manifest(), own=True)[key]
-        _write_user_file(_user_file() | {key: entry})
+        data = parse(yaml.safe_dump({key: entry}, sort_keys=False), user_manifest(), own=True)[key]
+        if content.get(key) != entry:
+            _write_user_file(content | {key: entry})
     return data
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,28 @@ NOT_METRICS = frozenset({*GROUPS, "patient", "structure", "region", "seed", "mis
 MEAN = "mean over structures"
 DECIMALS = {"ravd": 1, "psnr": 1, "ssim": 3, "mae": 3, "rmse": 3, "nmse": 3}
 """in text tables; 2 for every other metric"""
+DIGITS = 4
+"""significant digits of other numbers in text tables"""
+LONG = 40
+"""rows that a page of paper holds: a LaTeX table of more is broken over pages"""
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
+    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma",
+    "τ": "tau", "υ": "upsilon", "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ": "Delta",
+    "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
+}  # fmt: skip
+_SIGNS = {
+    "±": "pm", "<": "<", ">": ">", "≤": "leq", "≥": "geq", "≈": "approx", "×": "times", "·": "cdot", "−": "-",
+    "→": "rightarrow", "←": "leftarrow", "†": "dagger", "∞": "infty", "µ": "mu", "²": "^2", "³": "^3",
+}  # fmt: skip
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": r"\textasciigrave{}",
+    "|": r"\textbar{}", "–": "--", "—": "---", "°": r"\textdegree{}", "…": r"\ldots{}", "\n": " ",
+    "[": "{[}", "]": "{]}", "*": "{*}",  # at the beginning of a row they would be an argument of the line before
+} | {c: "\\" + c for c in "&%$#_{}"} | {
+    c: f"${chr(92) * name.isalpha()}{name}$" for c, name in (_SIGNS | _GREEK).items()
+}  # fmt: skip
+"""characters that LaTeX reads as something else, or has no letter for"""
 
 
 def metrics_of(rows: pd.DataFrame) -> list[str]:
@@ -100,12 +124,12 @@ def cell(mean: float, sd: float, n: int, missed: int = 0, nan: int = 0, decimals
     return f"{text} ({', '.join(notes)})"
 
 
-def text_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A summary as text: one row a group and structure, one column a metric. Other tables: their numbers rounded."""
+def text_table(table: pd.DataFrame, digits: int = DIGITS) -> pd.DataFrame:
+    """A summary as text: one row a group and structure, one column a metric. Other tables: numbers of `digits`."""
     import pandas as pd
 
     if not {"metric", "mean", "sd", "n", "missed", "nan"} <= set(table.columns):
-        return table.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
+        return table.map(lambda value: f"{value:.{digits}g}" if isinstance(value, float) else str(value))
     keys = [name for name in (*GROUPS, "structure") if name in table.columns]
     rows: dict[tuple, dict[str, str]] = {}
     for entry in table.to_dict("records"):
@@ -122,25 +146,58 @@ def caption(table: pd.DataFrame) -> str:
     return f"Mean ± standard deviation over patients (ddof {int(table['ddof'].iloc[0])})."
 
 
-def to_markdown(table: pd.DataFrame) -> str:
-    """A pipe table, with the caption of a summary below it."""
-    text = text_table(table)
+def flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` as files hold it: one line of names, and its index as columns unless that only counts rows."""
+    import pandas as pd
+
+    names = [" ".join(filter(None, map(str, n))) if isinstance(n, tuple) else str(n) for n in frame.columns]
+    table = frame.set_axis(names, axis=1)
+    if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
+        return table.reset_index(drop=True)
+    index = frame.index.to_frame(index=False).set_axis([str(n or "") for n in frame.index.names], axis=1)
+    return pd.concat([index, table.reset_index(drop=True)], axis=1)
+
+
+def to_markdown(table: pd.DataFrame, title: str = "", digits: int = DIGITS) -> str:
+    """A pipe table below its title, with the caption of a summary below it."""
+    text = text_table(table, digits)
     lines = [[str(name) for name in text.columns], ["---"] * len(text.columns), *text.astype(str).to_numpy().tolist()]
-    body = "\n".join("| " + " | ".join(field.replace("|", "\\|") for field in line) + " |" for line in lines)
-    return f"{body}\n\n{caption(table)}".rstrip() + "\n"
+    body = "\n".join("| " + " | ".join(map(_field, line)) + " |" for line in lines)
+    return "\n\n".join(filter(None, (title, body, caption(table)))).rstrip() + "\n"
 
 
-def to_latex(table: pd.DataFrame) -> str:
-    """A ``tabular`` with booktabs rules, special characters escaped."""
-    text = text_table(table)
-    body = text.rename(columns=_latex).map(_latex).to_latex(index=False)
-    return f"{body}% {caption(table)}\n" if caption(table) else body
+def _field(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def from_markdown(text: str) -> list[tuple[str, pd.DataFrame]]:
+    """The pipe tables of `text`, their fields as text, each with the last line above it as its title."""
+    import pandas as pd
+
+    found = []
+    for above, block in re.findall(r"(?:^([^|\n]*)\n\n?)?^((?:\|.*\|[ ]*(?:\n|\Z))+)", text, re.M):
+        lines = [re.split(r"(?<!\\)\|", line.strip()[1:-1]) for line in block.splitlines()]
+        head, rule, *rows = ([field.strip().replace("\\|", "|") for field in line] for line in lines)
+        if all(re.fullmatch(":?-+:?", mark) for mark in rule):
+            found.append((above.strip(" *#"), pd.DataFrame(rows, columns=head)))
+    return found
+
+
+def to_latex(table: pd.DataFrame, title: str = "", digits: int = DIGITS) -> str:
+    """A ``tabular`` with booktabs rules, special characters escaped; with a title a ``table`` below its caption, or a
+    ``longtable`` if a page does not hold it."""
+    text = text_table(table, digits).map(_latex)
+    text.columns = [_latex(name) for name in text.columns]
+    below = f"% {caption(table)}\n" if caption(table) else ""
+    if not title:
+        return text.to_latex(index=False) + below
+    long = len(text) > LONG
+    needs = f"% \\usepackage{{booktabs{',longtable' * long}}}\n"
+    return needs + text.to_latex(index=False, caption=_latex(title), longtable=long) + below
 
 
 def _latex(value: object) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-               "–": "--", "<": "$<$", ">": "$>$"} | {c: "\\" + c for c in "&%$#_{}"}
-    return "".join(special.get(character, character) for character in str(value))
+    return "".join(_SPECIAL.get(character, character) for character in str(value))
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -148,14 +205,27 @@ def to_csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False)
 
 
-WRITERS = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
+WRITERS = {".csv": lambda table, title, digits: to_csv(table), ".md": to_markdown, ".tex": to_latex}
 
 
-def export(table: pd.DataFrame, path: str | Path) -> Path:
+def export(table: pd.DataFrame, path: str | Path, title: str = "", digits: int = DIGITS) -> Path:
     """Write `table` to `path` as its suffix says: .csv (full precision), .md or .tex; LabError for another one."""
     path = Path(path)
     if path.suffix not in WRITERS:
         raise LabError(f"no table format {path.suffix!r}", where=path, mend=f"use one of {', '.join(WRITERS)}")
     with atomic_file(path) as temporary:
-        temporary.write_text(WRITERS[path.suffix](table), encoding="utf-8")
+        temporary.write_text(WRITERS[path.suffix](table, title, digits), encoding="utf-8")
     return path
+
+
+def export_all(table: pd.DataFrame, folder: Path, name: str, title: str = "", digits: int = DIGITS) -> None:
+    """Write `table` three times: ``<folder>/<name>.csv``, ``.md`` and ``.tex``."""
+    for suffix in WRITERS:
+        export(table, folder / f"{name}{suffix}", title, digits)
+
+
+def slug(text: str, most: int = 60) -> str:
+    """`text` as part of a file's name: small letters, figures and hyphens, cut behind a word."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    words = re.sub("[^a-z0-9]+", "-", plain).strip("-")
+    return words if len(words) <= most else words[: most + 1].rpartition("-")[0] or words[:most]

@@ -50,6 +50,9 @@ def run(
     limit: Annotated[float | None, typer.Option(help="Seconds a notebook. Default: 5 times its budget.", min=1)] = None,
     cell_timeout: Annotated[float | None, typer.Option(help="Seconds a cell. Default: as a notebook.", min=1)] = None,
     memory: Annotated[float | None, typer.Option(help="GB a notebook may hold. Default: no limit.", min=0.1)] = None,
+    export: Annotated[
+        bool, typer.Option("--export", help="Keep figures (PNG, SVG) and tables (CSV, Markdown, LaTeX) as files.")
+    ] = False,
     notebooks: Notebooks = None,
     expected_file: Expected = None,
     update_expected: Update = False,
@@ -69,8 +72,9 @@ def run(
         began, date = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with _progress(planned) as watch:
             results = runner.execute(
-                planned, out, runs=runs, workers=workers, limits=runner.Limits(limit, cell_timeout, memory), watch=watch
-            )
+                planned, out, runs=runs, workers=workers, limits=runner.Limits(limit, cell_timeout, memory),
+                watch=watch, export=export,
+            )  # fmt: skip
         about: dict[str, Any] = {
             "profile": profile, "dataset": dataset, "parameters": extra, "jobs": workers,
             "seconds": round(time.monotonic() - began, 2), "date": date, "commit": commit(),
@@ -85,6 +89,8 @@ def run(
     for result in results:
         if result.status == "fail":
             typer.echo(f"\n{result.name} failed: {result.reason}\n{result.detail}\nIts output: {out / result.name}")
+    if export:
+        lines.append(f"figures and tables: {out / '*' / 'export'}")
     typer.echo("\n".join(["", *lines, *differences]).rstrip() + f"\nHTML: {index}")
     raise typer.Exit(report.exit_code(results, differences))
 

@@ -3,7 +3,8 @@
 What a run leaves in its folder:
 
     index.html  report.json  junit.xml  NN_name.html  runs/
-    NN_name/    NN_name.ipynb (as far as it came), stdout.txt, stderr.txt, process.txt, scores.jsonl
+    NN_name/    NN_name.ipynb (as far as it came), stdout.txt, stderr.txt, process.txt, scores.jsonl, and export/ with
+                its figures and tables if they were asked for
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -136,9 +138,12 @@ def cores() -> int:
 
 def execute(
     jobs: list[Job], out: Path, *, runs: Path | None = None, workers: int = 1, limits: Limits | None = None,
-    watch: Watch | None = None,
+    watch: Watch | None = None, export: bool = False,
 ) -> list[Result]:  # fmt: skip
-    """Run the jobs, `workers` at a time, below `out`; results in the order of the jobs. Ctrl-C ends every kernel."""
+    """Run the jobs, `workers` at a time, below `out`; results in the order of the jobs. Ctrl-C ends every kernel.
+
+    export: keep each notebook's figures and tables as files (`xmod_lab.kept`).
+    """
     limits, watch = limits or Limits(), watch or Watch()
     runs = runs or out / "runs"
     runs.mkdir(parents=True, exist_ok=True)
@@ -150,7 +155,8 @@ def execute(
         result = Result(job.notebook.name, job.notebook.title, "not run", job.missing, comparable=job.comparable)
         if not job.missing and not stop.is_set():
             watch.began(job.notebook.name, len(job.notebook.nb.cells))
-            result = _one(job, out, runs, threads, limits, lambda cell: watch.cell(job.notebook.name, cell), stop)
+            tell = functools.partial(watch.cell, job.notebook.name)
+            result = _one(job, out, runs, threads, limits, tell, stop, export)
         watch.ended(result)
         return result
 
@@ -170,7 +176,9 @@ def _write_kernel(folder: Path) -> None:
     write_json(folder / "kernels" / KERNEL / "kernel.json", spec)
 
 
-def environment(folder: Path, out: Path, runs: Path, threads: int, comparable: bool) -> dict[str, str]:
+def environment(
+    folder: Path, out: Path, runs: Path, threads: int, comparable: bool, export: bool
+) -> dict[str, str]:  # fmt: skip
     """The environment of one notebook's process and kernel."""
     # NumPy's products are of single slices: on busy cores two threads make them five times slower, not faster
     return os.environ | {name: str(threads) for name in THREADS} | {"OPENBLAS_NUM_THREADS": "1"} | {
@@ -183,16 +191,19 @@ def environment(folder: Path, out: Path, runs: Path, threads: int, comparable: b
         "XMOD_RUNS": str(runs.resolve()),
         "XMOD_SCORES": str((folder / "scores.jsonl").resolve()),
         "XMOD_COMPARE": "1" if comparable else "0",
+        "XMOD_EXPORT": str(folder / "export") if export else "",
     }  # fmt: skip
 
 
 def _one(
-    job: Job, out: Path, runs: Path, threads: int, limits: Limits, tell: Callable[[int], None], stop: threading.Event
-) -> Result:
+    job: Job, out: Path, runs: Path, threads: int, limits: Limits, tell: Callable[[int], None], stop: threading.Event,
+    export: bool,
+) -> Result:  # fmt: skip
     notebook, profile = job.notebook, job.parameters["profile"]
     folder = (out / notebook.name).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scores.jsonl").unlink(missing_ok=True)
+    shutil.rmtree(folder / "export", ignore_errors=True)  # of an earlier run
     budget = notebook.budget[profile]
     seconds = limits.seconds or HARD * budget
     spec: dict[str, Any] = {key: str(folder / name) for key, name in _FILES.items()}
@@ -211,7 +222,7 @@ def _one(
         child = subprocess.Popen(
             [sys.executable, "-m", "xmod_lab.series.one", str(folder / "spec.json")],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder,
-            env=environment(folder, out.resolve(), runs, threads, job.comparable),
+            env=environment(folder, out.resolve(), runs, threads, job.comparable, export),
         )  # fmt: skip
         with _ended_at_last(child):
             broken = _wait(child, began + seconds, limits.memory, Path(spec["cell"]), tell, stop)

@@ -15,7 +15,7 @@ from xmod_lab import paths
 from xmod_lab.errors import LabError
 from xmod_lab.files import atomic_folder, write_json
 from xmod_lab.series import report
-from xmod_lab.site import notebooks, pages, records, text
+from xmod_lab.site import main, notebooks, pages, records, text
 from xmod_lab.site.notebooks import Book
 
 MARK = "site.json"
@@ -27,6 +27,8 @@ class Built(NamedTuple):
     notebooks: int
     failed: list[str]
     records: int
+    size: int
+    """bytes of all its files"""
 
 
 def newest() -> Path:
@@ -39,24 +41,30 @@ def newest() -> Path:
     return found[-1].parent
 
 
-def build(runs: Sequence[Path], results: Path, out: Path) -> Built:
+def build(runs: Sequence[Path], results: Path, out: Path, *, brief: bool = False) -> Built:
     """Write the site to `out`, beside it first. A notebook that is in several of `runs` is taken from the last of them.
 
-    Raises LabError for a folder that is no series run, missing results, or an `out` that is something else than a site.
+    brief: only the main pages, small and without interactive views (`site.main`).
+    Raises LabError for a folder that is no series run, missing results, or an `out` that is something else than a site;
+    for a copy also if a run is of other data than phantoms, or if it cannot be made small.
     """
     if out.exists() and not (out / MARK).is_file():
         mend = "choose another folder with --out, or remove this one"
         raise LabError("there is something else than a site", where=out, mend=mend)
     root = paths.checkout()
     readme = (root / "README.md").read_text(encoding="utf-8") if root else ""
-    books, names = _books(runs), records.names(results, readme)
+    books, names = _books(runs), records.names(results)
+    if brief:
+        main.check_phantoms(books)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".old-") as old, atomic_folder(out) as folder:
-        _write(folder, books, names, results, readme)
+        _write(folder, books, names, results, readme, brief)
+        if brief:
+            main.shrink(folder)
         if out.exists():  # as late as may be: the new one takes its place in the next moment
             os.replace(out, Path(old) / "site")
     failed = [book.result.name for book in books if book.state == "fail"]
-    return Built(out / "index.html", len(books), failed, len(names))
+    return Built(out / "index.html", len(books), failed, len(names), main.size(out))
 
 
 def _books(runs: Sequence[Path]) -> list[Book]:
@@ -74,23 +82,26 @@ def _books(runs: Sequence[Path]) -> list[Book]:
     return books
 
 
-def _write(out: Path, books: list[Book], names: list[str], results: Path, readme: str) -> None:
-    known = _addresses(out, books, names)
+def _write(out: Path, books: list[Book], names: list[str], results: Path, readme: str, brief: bool) -> None:
+    paged = [book for book in books if book.nb is not None and (main.has_page(book) or not brief)]
+    known = _addresses(out, paged, names)
 
-    def where(base: str) -> text.Where:
-        """Addresses as written in a file of the project's folder `base`; its page lies in the folder of that name."""
+    def where(base: str, at: str | None = None) -> text.Where:
+        """Addresses as written in a file of the project's folder `base`, on a page in the folder `at` (if not that)."""
 
         def one(url: str) -> str | None:
             path, mark, fragment = url.partition("#")
             found = known.get(posixpath.normpath(posixpath.join(base, path)))
-            return found and posixpath.relpath(found, base or ".") + mark + fragment
+            return found and posixpath.relpath(found, (base if at is None else at) or ".") + mark + fragment
 
         return one
 
-    rendered = {b.result.name: notebooks.render(b, out, where("notebooks")) for b in books if b.nb is not None}
-    cards = [pages.card(b, rendered[b.result.name][1] if b.nb is not None else [], out) for b in books]
-    shown = [records.record(name, results, readme, where) for name in names]
-    pages.write(out, cards, rendered, shown, records.pictures(readme, where("")))
+    rendered = {b.result.name: notebooks.render(b, out, where("notebooks"), brief) for b in books if b.nb is not None}
+    cards = [pages.card(b, rendered.get(b.result.name, ("", []))[1], out, b in paged) for b in books]
+    suites = [records.record(name, results, where) for name in names]
+    pages.write(out, cards, rendered, suites, records.pictures(readme, where("")), brief)
+    for name in names:
+        shutil.copyfile(results / f"{name}.csv", out / "results" / f"{name}.csv")
     write_json(out / MARK, {"notebooks": [book.result.name for book in books], "results": names})
 
 
@@ -99,8 +110,6 @@ def _addresses(out: Path, books: list[Book], names: list[str]) -> dict[str, str]
     root = paths.checkout()
     found = {f"results/{name}.md": f"results/{name}.html" for name in names}
     for book in books:
-        if book.nb is None:
-            continue
         found[f"notebooks/{book.result.name}.ipynb"] = f"notebooks/{book.number}.html"
         exercise = f"notebooks/exercises/{book.result.name}.ipynb"
         if root and (root / exercise).is_file():

@@ -37,7 +37,8 @@ _OFFLINE = (
 
 
 class Shown(NamedTuple):
-    """A picture or a view of a notebook: its file below the site's folder, what it says, the cell that made it."""
+    """A picture or a view of a notebook: its file below the site's folder (none of a view that a copy leaves out), what
+    it says, the cell that made it."""
 
     file: str
     caption: str
@@ -88,8 +89,11 @@ class Book:
         return " ".join(found[1].split()) if found else ""
 
 
-def render(book: Book, out: Path, where: text.Where) -> tuple[str, list[Shown]]:
-    """Write the notebook's pictures and views below `out`; its cells as HTML, and what it showed, in order."""
+def render(book: Book, out: Path, where: text.Where, brief: bool) -> tuple[str, list[Shown]]:
+    """Write the notebook's pictures and views below `out`; its cells as HTML, and what it showed, in order.
+
+    brief: write pictures in half the bytes (lossless WebP), and no views.
+    """
     nb, shown = copy.deepcopy(book.nb), []
     for place, cell in enumerate(nb.cells, start=1):
         cell["id"] = f"cell-{place}"
@@ -98,29 +102,31 @@ def render(book: Book, out: Path, where: text.Where) -> tuple[str, list[Shown]]:
         for n, output in enumerate(cell.get("outputs", []), start=1):
             for kind in _UNUSED:
                 output.get("data", {}).pop(kind, None)
-            one = _lifted(book, cell, output, f"{book.number}-{place:02d}-{n}", out)
+            one = _lifted(book, cell, output, f"{book.number}-{place:02d}-{n}", out, brief)
             shown += [one] if one else []
     for n, path in enumerate(sorted(book.folder.glob("*.html")), start=1):
-        file = f"views/{book.number}-file-{n}.html"
-        _write_view(out / file, path.read_text(encoding="utf-8"))
+        file = "" if brief else f"views/{book.number}-file-{n}.html"
+        if file:
+            _write_view(out / file, path.read_text(encoding="utf-8"))
         shown.append(Shown(file, path.stem.replace("_", " "), "", True, False, None))
     body, _ = _exporter().from_notebook_node(nb)
     return body, shown
 
 
-def _lifted(book: Book, cell: Any, output: Any, name: str, out: Path) -> Shown | None:
+def _lifted(book: Book, cell: Any, output: Any, name: str, out: Path, brief: bool) -> Shown | None:
     """Write what `output` shows to a file and note in its metadata where."""
     data, figure = output.get("data", {}), "figure" in source.tags(cell)
     if _LIVE.search(data.get("text/html", "")):
-        file, said = f"views/{name}.html", data.get("text/plain", "")
-        _write_view(out / file, data["text/html"])
+        file, said = "" if brief else f"views/{name}.html", data.get("text/plain", "")
+        if file:
+            _write_view(out / file, data["text/html"])
         output["data"] = {"text/html": ""}  # the template shows the frame
         caption = _caption(said, f"an interactive view of {book.result.title}")
-        output.metadata |= {"view": f"../{file}", "caption": caption}
+        output.metadata |= {"view": file and f"../{file}", "caption": caption}
         return Shown(file, caption, cell["id"], True, figure, None)
     for kind, ending in (("image/png", "png"), ("image/jpeg", "jpg")):
         if kind in data:
-            file, meta = f"pictures/{name}.{ending}", output.metadata.setdefault(kind, {})
+            file, meta = f"pictures/{name}.{'webp' if brief else ending}", output.metadata.setdefault(kind, {})
             size = _write_picture(out / file, data[kind], book.result.name)
             said = str(meta.get("alt") or data.get("text/plain", ""))
             caption = _caption(said, f"a figure of {book.result.title}")
@@ -136,16 +142,25 @@ def _caption(said: str, otherwise: str) -> str:
 
 
 def _write_picture(path: Path, data: str, name: str) -> tuple[int, int]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     try:
-        raw = base64.b64decode(data)
-        size = Image.open(io.BytesIO(raw)).size
+        return write_picture(path, base64.b64decode(data))
     except (binascii.Error, UnidentifiedImageError) as error:
         raise LabError("a picture that cannot be read", where=name, mend="run the notebook again") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(raw)
-    return size
+
+
+def write_picture(path: Path, raw: bytes) -> tuple[int, int]:
+    """Write a picture's file as it is, or on white if `path` asks for WebP; its size."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(raw)) as opened:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".webp":
+            _on_white(opened).save(path, lossless=True)
+        else:
+            path.write_bytes(raw)
+        return opened.size
 
 
 def _write_view(path: Path, html: str) -> None:
@@ -158,13 +173,19 @@ def thumbnail(picture: Path, target: Path) -> tuple[int, int]:
     from PIL import Image
 
     with Image.open(picture) as opened:
-        whole = opened.convert("RGBA")
-    small = Image.new("RGBA", whole.size, "white")
-    small.alpha_composite(whole)
+        small = _on_white(opened)
     small.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
     target.parent.mkdir(parents=True, exist_ok=True)
-    small.convert("RGB").save(target, quality=82, optimize=True)
+    small.save(target, quality=82, optimize=True)
     return small.size
+
+
+def _on_white(picture: Any) -> Any:
+    from PIL import Image
+
+    whole = Image.new("RGBA", picture.size, "white")
+    whole.alpha_composite(picture.convert("RGBA"))
+    return whole.convert("RGB")
 
 
 @functools.cache

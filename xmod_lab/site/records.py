@@ -13,7 +13,7 @@ from xmod_lab.files import read_json
 from xmod_lab.site import text
 
 _TABLE = re.compile(r"<!-- (?:claims|table): ([\w-]+) -->")
-_OWN_LINK = re.compile(r":?\s*\[results/[^\]]*\]\([^)]*\)\s*$")
+_OWN_LINK = re.compile(r":?\s*\[[\w-]+\.md\]\([^)]*\)\s*$")
 _PICTURE = re.compile(r"^!\[([^\]]*)\]\(([^)\s]+)\)\n(?:\n\*([^*]+)\*\n)?", re.M)
 
 
@@ -27,16 +27,17 @@ class Record(NamedTuple):
     stamp: list[str]
 
 
-def abouts(readme: str) -> dict[str, str]:
-    """Suite -> README's paragraph above its table, in README's order."""
-    paragraphs = re.split("\n\n+", readme)
+def abouts(folder: Path) -> dict[str, str]:
+    """Suite -> the paragraph above its table in the README of `folder`, in that order."""
+    readme = folder / "README.md"
+    paragraphs = re.split("\n\n+", readme.read_text(encoding="utf-8")) if readme.is_file() else []
     tables = ((above, _TABLE.match(below)) for above, below in itertools.pairwise(paragraphs))
     return {found[1]: _OWN_LINK.sub(".", above) for above, found in tables if found}
 
 
-def names(folder: Path, readme: str) -> list[str]:
+def names(folder: Path) -> list[str]:
     """Suites recorded in `folder`, in README's order, others after them. Raises LabError if there is none."""
-    order = {name: place for place, name in enumerate(abouts(readme))}
+    order = {name: place for place, name in enumerate(abouts(folder))}
     recorded = sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".csv").is_file())
     found = sorted(recorded, key=lambda name: order.get(name, len(order)))
     if not found:
@@ -45,22 +46,27 @@ def names(folder: Path, readme: str) -> list[str]:
     return found
 
 
-def record(name: str, folder: Path, readme: str, where: Callable[[str], text.Where]) -> Record:
+def record(name: str, folder: Path, where: Callable[..., text.Where]) -> Record:
     """Suite `name` of `folder`. One without a page of its own (U-Net baselines) shows the table of its runs.
 
-    where: where addresses lead that are written in a file of the project's folder of that name.
+    where: where addresses lead that are written in a file of the project's folder of that name, and on which page.
     """
-    from xmod_lab.bench import tables
     from xmod_lab.bench.page import grid_of, verdict_counts
 
-    about = abouts(readme).get(name, "")
+    about = text.html(abouts(folder).get(name, ""), where("results", ""))
+    claims = text.html(verdict_counts(name, folder)) if grid_of(name) else ""
+    shown = body(name, folder, where("results"))
+    return Record(name, about, shown, claims, stamp(read_json(folder / f"{name}.json"), name))
+
+
+def body(name: str, folder: Path, where: text.Where) -> str:
+    """What the page of suite `name` says, as HTML."""
+    from xmod_lab.bench.tables import summary
+
     page = folder / f"{name}.md"
     if page.is_file():
-        body = text.html(page.read_text(encoding="utf-8"), where("results"))
-    else:
-        body = text.html(f"# {name}\n\n{about}\n\n{tables.summary(folder / f'{name}.csv')}")
-    claims = text.html(verdict_counts(name, folder)) if grid_of(name) else ""
-    return Record(name, text.html(about, where("")), body, claims, stamp(read_json(folder / f"{name}.json"), name))
+        return text.html(page.read_text(encoding="utf-8"), where)
+    return text.html(f"# {name}\n\n{abouts(folder).get(name, '')}\n\n{summary(folder / f'{name}.csv')}")
 
 
 def stamp(facts: dict[str, Any], name: str) -> list[str]:

@@ -1,0 +1,144 @@
+"""Folders of NIfTI files as readers have them: which name recurs over the patients, and what is whose.
+
+Layouts that are recognised (``.nii`` alike):
+
+    <patient>/<modality>.nii.gz    or <patient>/<patient>_<modality>.nii.gz, as BraTS; series numbers and times between
+                                   underscores may differ, as converters from DICOM write them
+    <patient>_<modality>.nii.gz    all in one folder
+    <modality>_<patient>.nii.gz    all in one folder, as image_1, label_1
+    imagesTr/<patient>_0000.nii.gz with labelsTr/<patient>.nii.gz, as nnU-Net (names from dataset.json if there is one)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from xmod_lab.errors import LabError
+from xmod_lab.files import read_json
+
+LABEL_WORDS = {
+    "seg",
+    "segmentation",
+    "mask",
+    "label",
+    "labels",
+    "gt",
+    "groundtruth",
+    "lesion",
+    "lesions",
+    "manual",
+    "annotation",
+    "annotations",
+    "roi",
+}
+LAYOUTS = "see the layouts in the help of `xmod-lab data add`"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One name that recurs over the patients (a modality or a label): its pattern and the files by patient."""
+
+    pattern: str
+    files: dict[str, Path]
+
+
+def look(place: Path) -> tuple[dict[str, Found], dict[int, str]]:
+    """The recurring names with their files, and the names of label values where a dataset.json gives them."""
+    if (place / "imagesTr").is_dir():
+        return _nnunet(place)
+    flat = _images(place)
+    if flat:
+        return _flat(flat), {}
+    return _by_patient(place), {}
+
+
+def _by_patient(place: Path) -> dict[str, Found]:
+    """A folder a patient. Numbers that differ between patients, as series and times do, become ``*``."""
+    files = []
+    for patient in sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        for path in _images(patient):
+            stem, suffix = _stem(path)
+            prefix = f"{patient.name}_" if stem.startswith(f"{patient.name}_") else ""
+            files.append((path, patient, prefix, stem.removeprefix(prefix), suffix))
+    if not files:
+        raise LabError("no NIfTI files in a layout that is known", where=place, mend=LAYOUTS)
+    names = {path: name for path, _, _, name, _ in files}
+    starred = {path: _starred(name) for path, name in names.items()}
+    alone = len({(path.parent, name) for path, name in starred.items()}) == len(starred)
+    if alone and len({*starred.values()}) < len({*names.values()}):
+        names = starred
+    found: dict[str, Found] = {}
+    for path, patient, prefix, _, suffix in files:
+        pattern = "{patient}/" + ("{patient}_" if prefix else "") + names[path] + suffix
+        item = found.setdefault(re.sub(r"_\*|\*_", "", names[path]), Found(pattern, {}))
+        if item.pattern != pattern:
+            raise LabError(f"{path.name} is named unlike {item.pattern}", where=patient, mend=LAYOUTS)
+        item.files[patient.name] = path
+    return found
+
+
+def _starred(name: str) -> str:
+    """``4_AX_T1_20310405`` as ``*_AX_T1_*``. What is a number and nothing else stays."""
+    parts = ["*" if part.isdecimal() else part for part in name.split("_")]
+    kept = [part for i, part in enumerate(parts) if part != "*" or parts[i - 1 : i] != ["*"]]
+    return name if kept == ["*"] else "_".join(kept)
+
+
+def _nnunet(place: Path) -> tuple[dict[str, Found], dict[int, str]]:
+    info = read_json(place / "dataset.json") if (place / "dataset.json").is_file() else {}
+    channels = info.get("channel_names") or info.get("modality") or {}
+    names = {
+        int(value): re.sub(r"\W+", "_", name)
+        for name, value in (info.get("labels") or {}).items()
+        if isinstance(value, int) and value != 0
+    }
+    found: dict[str, Found] = {}
+    for path in _images(place / "imagesTr"):
+        stem, suffix = _stem(path)
+        if not (match := re.fullmatch(r"(.+)_(\d{4})", stem)):
+            raise LabError("name does not end in a channel number such as _0000", where=path, mend=LAYOUTS)
+        name = re.sub(r"\W+", "_", str(channels.get(str(int(match[2])), f"channel{int(match[2])}")))
+        pattern = f"imagesTr/{{patient}}_{match[2]}{suffix}"
+        found.setdefault(name, Found(pattern, {})).files[match[1]] = path
+    labels = {_stem(path)[0]: path for path in _images(place / "labelsTr")} if (place / "labelsTr").is_dir() else {}
+    if labels:
+        found["label"] = Found("labelsTr/{patient}" + _stem(next(iter(labels.values())))[1], labels)
+    if not found:
+        raise LabError("imagesTr holds no NIfTI files", where=place, mend=LAYOUTS)
+    return found, names
+
+
+def _flat(paths: list[Path]) -> dict[str, Found]:
+    parts = []
+    for path in paths:
+        stem, suffix = _stem(path)
+        if "_" not in stem:
+            raise LabError("name has no '_' between patient and modality", where=path, mend=LAYOUTS)
+        parts.append((path, stem, suffix))
+    first = {stem.split("_", 1)[0] for _, stem, _ in parts}
+    last = {stem.rsplit("_", 1)[1] for _, stem, _ in parts}
+    found: dict[str, Found] = {}
+    # the modality is named on the side where a label word stands, else on the side that varies less
+    leading = bool(LABEL_WORDS & first) if LABEL_WORDS & (first | last) else len(first) < len(last)
+    for path, stem, suffix in parts:
+        if leading:
+            name, patient = stem.split("_", 1)
+            pattern = f"{name}_{{patient}}{suffix}"
+        else:
+            patient, name = stem.rsplit("_", 1)
+            pattern = f"{{patient}}_{name}{suffix}"
+        found.setdefault(name, Found(pattern, {})).files[patient] = path
+    return found
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.iterdir() if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
+    )
+
+
+def _stem(path: Path) -> tuple[str, str]:
+    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else ".nii"
+    return path.name.removesuffix(suffix), suffix
