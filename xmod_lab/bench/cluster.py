@@ -42,7 +42,7 @@ def on_cluster(runs: Sequence[Run], device: str, scheduler: str) -> Generator[En
     distributed = _package()
     places = places_here()
     with _client(distributed, scheduler) as client, _held(Path(places["XMOD_RUNS"])):
-        # of one group, so that Dask sees tasks that are alike and gives a worker no more than it can begin
+        # one group: Dask sees that they are alike, and hands out the next when a worker is free
         group = f"xmod-lab train in {places['XMOD_RUNS']}"
         begun = {(group, str(run.spec)): run for run in runs}
         tasks = [

@@ -132,7 +132,8 @@ def orthogonal(
         _letters(axis, ENDS[row], ENDS[column])
         axis.set_title(plane, fontsize=9)
     axes[0][0].set_title(f"axial, grey {low:.4g} to {high:.4g}{' HU' if kind == 'CT' else ''}", fontsize=9)
-    _bar_of(axes[0][0], extents[0], frame.spacing[0])
+    if frame.unit == "mm":  # else nobody knows how long it would be
+        _bar_of(axes[0][0], extents[0], frame.spacing[0])
     _legend(figure, colours, masks, styles)
     return figure
 
