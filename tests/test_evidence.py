@@ -129,7 +129,12 @@ def test_system_rows_hold_each_run_once_and_say_who_trained() -> None:
     keys = ["dataset", "task", "system", "variant", "fold", "seed", "profile", "translates", "patient", "modality"]
     keys += ["structure", "method"]
     assert not rows.duplicated(keys).any()
-    means = overview.means(rows[rows["suite"] == "uagan-lesson"]).set_index(["modality", "system"])
+    mixed = rows[(rows["dataset"] == "brain_tumour") & (rows["task"] == "uagan")]
+    assert mixed["profile"].nunique() == 2, "a longer run of the same system"
+    means = overview.means(mixed).query("profile == 'lesson'").set_index(["modality", "system"])
+    with pytest.raises(LabError, match="profiles"):
+        overview.ranked(mixed, ["uagan", "unet_joint", "multi_v4"])
+    assert "uagan †" in overview.ranked(mixed.query("profile == 'lesson'"), ["uagan", "unet_joint", "multi_v4"]).ranks
     assert not means.loc[("FLAIR", "uagan"), "trained"], "its critic broke a limit in a fold"
     plain = means.loc[("FLAIR", "unet_individual")]
     assert plain["trained"] and plain["patients"] == 18

@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import CHECKOUT
 
 from xmod_lab.bench.patients import system
+from xmod_lab.checkpoint import rebuild, save_weights
 from xmod_lab.data.manifest import dataset
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.runs import predict_volume, structures_of
 from xmod_lab.evaluate.runs import test_volumes as volumes_of
-from xmod_lab.evaluate.translators import score_translator
+from xmod_lab.evaluate.translators import score_translator, translations_of
 from xmod_lab.files import read_json
-from xmod_lab.runs import Run, RunSpec
-from xmod_lab.shipped import folder, ship, shipped
+from xmod_lab.runs import Run, RunSpec, build
+from xmod_lab.shipped import folder, looked_through, ship, shipped
 from xmod_lab.showing import showing
+from xmod_lab.view.atlas import labelled_slices
 
 RUNS = [pytest.param(run, id=name) for name, run in shipped().items()]
 
@@ -90,6 +93,29 @@ def test_they_translate_as_their_record_says(run: Run) -> None:
     both = found.merge(recorded, on=["patient", "source", "target", "method"], suffixes=("", "_recorded"))
     assert len(both) >= 1
     assert both["mae"].to_numpy() == pytest.approx(both["mae_recorded"].to_numpy(), abs=0.002)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_what_is_left_out_changes_no_picture(run: Run, tmp_path: Path) -> None:
+    """Of the same network, untrained: saved whole and without what nothing goes through, every segmentation,
+    translation and map is the same; what was left out is NaN."""
+    prepared = showing(run)
+    method = build(run.spec, prepared).eval()
+    kept = looked_through(method, prepared)
+    for name, names in (("whole", None), ("kept", kept)):
+        save_weights(tmp_path / f"{name}.safetensors", method, run.spec.method, 1, names)
+    whole, less = (rebuild(tmp_path / f"{name}.safetensors") for name in ("whole", "kept"))
+    out = [value for key, value in less.state_dict().items() if key not in kept and value.is_floating_point()]
+    assert all(value.isnan().all() for value in out) and (len(out) > 0) == (run.spec.method != "csa")
+    for modality in prepared.task.tested:
+        one = labelled_slices(next(volumes_of(prepared, modality)), [2])
+        with torch.no_grad():
+            first, second = ({n: m.values for n, m in model.maps({modality: one}).items()} for model in (whole, less))
+            torch.testing.assert_close(second, first)
+            for source, target in translations_of(whole, prepared):
+                if source == modality:
+                    same = [model.translate(one.image, source, target) for model in (whole, less)]
+                    torch.testing.assert_close(*same)
 
 
 def test_only_a_finished_run_is_shipped(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -47,7 +48,7 @@ def save(path: Path, method: Method, name: str, optimisers: Optimisers, step: in
 def save_weights(path: Path, method: Method, name: str, step: int, kept: Collection[str] | None = None) -> None:
     """Write the weights of `method` alone, in half precision: enough for `rebuild` to show it, not to train on.
 
-    kept: names in its state, all if not given; `rebuild` leaves the others as they are built.
+    kept: names in its state, all if not given; `rebuild` fills the others with NaN.
     """
     state = method.state_dict()
     out = [] if kept is None else sorted(set(state) - set(kept))
@@ -130,11 +131,15 @@ def rebuild(path: Path) -> Method:
     """The method of a checkpoint with its weights, on the CPU and in evaluation mode; needs no other file."""
     header, tensors = read(path)
     method = _built(header)
-    weights, out = _below("weights/", tensors), header.get("left_out", [])
-    missing = method.load_state_dict(weights, strict=not out).missing_keys
-    if missing != [key for key in method.state_dict() if key in set(out)]:
-        raise LabError("weights are missing", where=path, mend="delete it and train again")
+    method.load_state_dict(_below("weights/", tensors) | _unknown(method, header.get("left_out", [])))
     return method.eval()
+
+
+def _unknown(method: Method, names: Collection[str]) -> dict[str, torch.Tensor]:
+    """NaN for the weights that were left out: whoever uses one after all gets NaN, not noise."""
+    built = method.state_dict()
+    return {key: built[key].new_full((), math.nan).expand_as(built[key]) if built[key].is_floating_point()
+            else built[key] for key in names if key in built}  # fmt: skip
 
 
 def _described(method: Method, name: str) -> dict[str, Any]:

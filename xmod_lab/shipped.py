@@ -46,15 +46,21 @@ def _about(run: Run) -> tuple[str, str, str]:
 
 
 def ship(run: Run) -> Path:
-    """Copy a finished run into the package; returns its folder. Raises LabError if it is not finished."""
+    """Copy a finished run into the package, in place of an earlier one; returns its folder. Raises LabError if it is
+    not finished, or not of a phantom."""
     import shutil
 
     from xmod_lab.checkpoint import read, save_weights
+    from xmod_lab.data.manifest import dataset
+    from xmod_lab.errors import LabError
     from xmod_lab.showing import showing
 
     run.scores()
+    if dataset(run.spec.dataset).access != "phantom":
+        raise LabError(f"{run.spec.dataset} is no phantom", mend="weights of patients' images are not shipped")
     place = folder() / f"{run.spec.method}-{run.spec.dataset}"
-    place.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
     for name in KEPT:
         if (run.folder / name).is_file():
             shutil.copyfile(run.folder / name, place / name)

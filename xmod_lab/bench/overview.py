@@ -9,6 +9,7 @@ from xmod_lab.bench.adaptation import place_of
 from xmod_lab.bench.evidence import records
 from xmod_lab.bench.patients import RUN, by_patient
 from xmod_lab.bench.suites import suite
+from xmod_lab.errors import LabError
 from xmod_lab.evaluate.ranking import ranking
 
 if TYPE_CHECKING:
@@ -43,9 +44,14 @@ def system_rows(folder: Path) -> pd.DataFrame:
 
 
 def means(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
-    """A system's mean and sd over patients (structures and seeds averaged first), by data set, task and modality."""
-    values = by_patient(rows[rows[metric].notna()])
-    keys = [*PLACE[:2], "modality", "system"]
+    """A system's mean and sd over patients (structures and seeds averaged first), by data set, task, profile and
+    modality: runs of another size are other networks."""
+    import pandas as pd
+
+    given = rows[rows[metric].notna()]
+    parts = [by_patient(part).assign(profile=size) for size, part in given.groupby("profile", sort=False)]
+    values = pd.concat(parts, ignore_index=True)
+    keys = [*PLACE[:2], "profile", "modality", "system"]
     found = values.groupby(keys, sort=False)[metric].agg(["mean", "std", "size"]).reset_index()
     seeds = rows.groupby(keys, sort=False)["seed"].nunique().rename("seeds").reset_index()
     trained = rows.groupby(keys, sort=False)["trained"].all().reset_index()
@@ -53,10 +59,15 @@ def means(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
 
 
 def ranked(rows: pd.DataFrame, systems: list[str], metric: str = "dice", *, lower: bool = False) -> Ranking:
-    """Ranks of `systems` over the patients of one task; a patient's modalities are averaged."""
+    """Ranks of `systems` over the patients of one task; a patient's modalities are averaged. Systems that did not train
+    in one of them are marked. Raises LabError for rows of several profiles: their networks do not compare."""
+    if (sizes := rows["profile"].nunique()) != 1:
+        raise LabError(f"rows of {sizes} profiles cannot be ranked", mend="choose one suite")
     values = by_patient(rows[rows["system"].isin(systems) & rows[metric].notna()])
     wide = values.pivot_table(index=["fold", "patient"], columns="system", values=metric)
-    return ranking(wide[[name for name in systems if name in wide]], lower=lower)
+    found = ranking(wide[[name for name in systems if name in wide]], lower=lower)
+    trained = rows.groupby("system")["trained"].all()
+    return found._replace(ranks=found.ranks.rename(lambda name: name if trained[name] else f"{name} †"))
 
 
 def costs(folder: Path) -> pd.DataFrame:
