@@ -54,6 +54,13 @@ def test_a_page_follows_from_its_files(path: Path) -> None:
     assert set(rows[named].itertuples(index=False, name=None)) == wanted
 
 
+@pytest.mark.parametrize("folder", [".", "results"])
+def test_every_link_of_a_readme_leads_somewhere(folder: str) -> None:
+    home = CHECKOUT / folder
+    links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", (home / "README.md").read_text(encoding="utf-8"))
+    assert len(links) > 15 and [link for link in links if not (home / link).exists()] == []
+
+
 def test_readme_shows_every_record() -> None:
     assert {name for name, _ in [*TABLES, *CLAIMS]} == {path.stem for path in RESULTS}
 

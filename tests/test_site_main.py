@@ -181,5 +181,4 @@ def test_the_search_for_stale_pages_finds_what_it_should(site: Path, few: Path, 
 
 
 def test_the_copy_in_docs_is_current() -> None:
-    if DOCS.exists():
-        assert problems(DOCS) == [] and stale(DOCS, RESULTS) == [] and main.size(DOCS) <= main.MOST
+    assert problems(DOCS) == [] and stale(DOCS, RESULTS) == [] and main.size(DOCS) <= main.MOST
