@@ -67,7 +67,7 @@ def test_the_site_of_the_whole_series_and_all_records(tmp_path_factory: pytest.T
     numbers = sorted(path.stem.split("_")[0] for path in folder.glob("*/[0-9]*_*.ipynb"))
     found = [address for address in dict.fromkeys(index.leads) if address.startswith("notebooks/")]
     assert found == [f"notebooks/{number}.html" for number in numbers]
-    assert {f"results/{path.stem}.html" for path in RESULTS.glob("*.md")} <= set(index.leads)
+    assert {f"results/{path.stem}.html" for path in RESULTS.glob("*-*.md")} <= set(index.leads)
     assert (tmp_path / "site" / "index.html").stat().st_size < 300_000
     exercises = Page(tmp_path / "site" / "notebooks" / "00.html").leads
     assert "exercises/00_start_here.ipynb" in exercises and "gallery.html" in index.leads

@@ -40,7 +40,7 @@ def add(
     """
     key = key or re.sub(r"[^a-z0-9_-]+", "_", Path(folder).expanduser().resolve().name.lower()).strip("_-")
     if key in load_manifest():
-        raise LabError(f"the key {key!r} is taken", mend="choose another with --key")
+        raise LabError(f"the key {key!r} is taken", mend="choose another key, as with --key")
     entry, report = described(folder, key, label=label, kind=kind, like=like)
     return add_entry(key, entry), report
 
@@ -93,6 +93,8 @@ def _described(place: Path, label: str | None, kind: Literal["MR", "CT"] | None)
     modalities: dict[str, dict[str, Any]] = {
         _plain(name): {"kind": kind or _kind(name, item), "pattern": item.pattern} for name, item in images.items()
     }
+    if len(modalities) < len(images):
+        raise LabError(f"names of {', '.join(sorted(images))} differ in signs only", where=place, mend="rename the files")
     entry: dict[str, Any] = {"licence": "not stated", "citation": "not stated", "homepage": ""}
     entry |= {"relation": "same_subject", "modalities": modalities}
     owners = _owners(labels, list(images), place)

@@ -2,8 +2,8 @@
 
 Layouts that are recognised (``.nii`` alike):
 
-    <patient>/<modality>.nii.gz    or <patient>/<patient>_<modality>.nii.gz, as BraTS; series numbers and times between
-                                   underscores may differ, as converters from DICOM write them
+    <patient>/<modality>.nii.gz    or <patient>/<patient>_<modality>.nii.gz, as BraTS; a series number in front, and dates
+                                   and times, may differ, as converters from DICOM write them
     <patient>_<modality>.nii.gz    all in one folder
     <modality>_<patient>.nii.gz    all in one folder, as image_1, label_1
     imagesTr/<patient>_0000.nii.gz with labelsTr/<patient>.nii.gz, as nnU-Net (names from dataset.json if there is one)
@@ -12,6 +12,7 @@ Layouts that are recognised (``.nii`` alike):
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,8 @@ LABEL_WORDS = {
     "annotations",
     "roi",
 }
+LONG = 6
+"""a number of so many digits is a date, a time or an identifier"""
 LAYOUTS = "see the layouts in the help of `xmod-lab data add`"
 
 
@@ -55,7 +58,7 @@ def look(place: Path) -> tuple[dict[str, Found], dict[int, str]]:
 
 
 def _by_patient(place: Path) -> dict[str, Found]:
-    """A folder a patient. Numbers that differ between patients, as series and times do, become ``*``."""
+    """A folder a patient. Series numbers and times that differ between patients become ``*``."""
     files = []
     for patient in sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for path in _images(patient):
@@ -64,11 +67,7 @@ def _by_patient(place: Path) -> dict[str, Found]:
             files.append((path, patient, prefix, stem.removeprefix(prefix), suffix))
     if not files:
         raise LabError("no NIfTI files in a layout that is known", where=place, mend=LAYOUTS)
-    names = {path: name for path, _, _, name, _ in files}
-    starred = {path: _starred(name) for path, name in names.items()}
-    alone = len({(path.parent, name) for path, name in starred.items()}) == len(starred)
-    if alone and len({*starred.values()}) < len({*names.values()}):
-        names = starred
+    names = _recurring({path: name for path, _, _, name, _ in files})
     found: dict[str, Found] = {}
     for path, patient, prefix, _, suffix in files:
         pattern = "{patient}/" + ("{patient}_" if prefix else "") + names[path] + suffix
@@ -79,9 +78,39 @@ def _by_patient(place: Path) -> dict[str, Found]:
     return found
 
 
+def _recurring(names: Mapping[Path, str]) -> dict[Path, str]:
+    """Names by file, starred if that makes names of several patients one.
+
+    A patient may have two such files. If he has all numbers there are, they tell modalities apart and stay, else
+    nobody can say which of the two is meant. Raises LabError then.
+    """
+    alike: dict[str, list[Path]] = {}
+    for path, name in names.items():
+        alike.setdefault(_starred(name), []).append(path)
+    if len(alike) == len({*names.values()}):
+        return dict(names)
+    found: dict[Path, str] = {}
+    for star, paths in alike.items():
+        by_patient: dict[Path, list[Path]] = {}
+        for path in paths:
+            by_patient.setdefault(path.parent, []).append(path)
+        patient, most = max(by_patient.items(), key=lambda item: len(item[1]))
+        all_there = {names[path] for path in most} == {names[path] for path in paths}
+        if len(most) > 1 and not all_there:
+            several = ", ".join(path.name for path in most)
+            raise LabError(
+                f"{len(most)} files of patient {patient.name!r} may be {star}: {several}",
+                where=patient,
+                mend="move all but one out of the folder, or rename them",
+            )
+        found |= {path: names[path] if len(most) > 1 else star for path in paths}
+    return found
+
+
 def _starred(name: str) -> str:
-    """``4_AX_T1_20310405`` as ``*_AX_T1_*``. What is a number and nothing else stays."""
-    parts = ["*" if part.isdecimal() else part for part in name.split("_")]
+    """``4_AX_T1_20310405`` as ``*_AX_T1_*``: a series number in front, dates and times. Short numbers elsewhere, as the
+    b-value of ``dwi_1000``, say what an image is; they stay, as does what is a number and nothing else."""
+    parts = ["*" if part.isdecimal() and (i == 0 or len(part) >= LONG) else part for i, part in enumerate(name.split("_"))]
     kept = [part for i, part in enumerate(parts) if part != "*" or parts[i - 1 : i] != ["*"]]
     return name if kept == ["*"] else "_".join(kept)
 
@@ -101,7 +130,11 @@ def _nnunet(place: Path) -> tuple[dict[str, Found], dict[int, str]]:
             raise LabError("name does not end in a channel number such as _0000", where=path, mend=LAYOUTS)
         name = re.sub(r"\W+", "_", str(channels.get(str(int(match[2])), f"channel{int(match[2])}")))
         pattern = f"imagesTr/{{patient}}_{match[2]}{suffix}"
-        found.setdefault(name, Found(pattern, {})).files[match[1]] = path
+        item = found.setdefault(name, Found(pattern, {}))
+        if item.pattern != pattern:
+            both = " and ".join(one.replace("{patient}", "*") for one in (item.pattern, pattern))
+            raise LabError(f"{both} are both called {name!r}", where=place, mend="one name a channel, one suffix for all")
+        item.files[match[1]] = path
     labels = {_stem(path)[0]: path for path in _images(place / "labelsTr")} if (place / "labelsTr").is_dir() else {}
     if labels:
         found["label"] = Found("labelsTr/{patient}" + _stem(next(iter(labels.values())))[1], labels)

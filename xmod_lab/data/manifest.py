@@ -181,7 +181,7 @@ def add_entry(key: str, entry: dict[str, Any], *, replace: bool = False) -> Data
         mine, content = load_manifest().get(key), _user_file()
         same = mine is not None and mine.access == "own" and mine.location == entry.get("location")
         if key == LOCKED or (mine is not None and not (replace and same)):
-            raise LabError(f"the key {key!r} is taken", where=user_manifest(), mend="choose another with --key")
+            raise LabError(f"the key {key!r} is taken", where=user_manifest(), mend="choose another key, as with --key")
         data = parse(yaml.safe_dump({key: entry}, sort_keys=False), user_manifest(), own=True)[key]
         if content.get(key) != entry:
             _write_user_file(content | {key: entry})
