@@ -92,6 +92,16 @@ def test_nnunet(tmp_path: Path) -> None:
     assert patients(data, "T1") == ["case_0", "case_1"]
 
 
+@pytest.mark.parametrize("names", [("MRI", "MRI"), ("T2 w", "T2-w"), ("MRI", "MRI ")])
+def test_channels_of_one_name_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    write(tmp_path / "imagesTr", a_0000=image(), a_0001=image(1))
+    write(tmp_path / "labelsTr", a=label(1))
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": dict(zip("01", names, strict=True))}))
+    message = r"\*_0000.nii.gz and .*_0001.nii.gz are both called|two of the names MRI, MRI_ differ in signs only"
+    with pytest.raises(LabError, match=message):
+        add(tmp_path, key="twins")
+
+
 def test_what_the_files_tell(tmp_path: Path) -> None:
     ct = write(tmp_path / "ct", p__scan=image() - 1000, p__seg=label(1))
     assert add(ct)[0].modalities["scan"].kind == "CT"
@@ -133,7 +143,7 @@ def test_bad_folders_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     refused(tmp_path / "gone", "the folder is missing")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", r"no NIfTI files in a layout that is known: .*empty \(see the layouts")
-    refused(three(tmp_path / "lgg"), r"the key 'lgg' is taken \(choose another with --key\)")
+    refused(three(tmp_path / "lgg"), r"the key 'lgg' is taken \(choose another key, as with --key\)")
     refused(write(tmp_path / "a", p__t1=image()), r"no label file was found: .*\(name it with --label; .* are t1\)")
     refused(write(tmp_path / "b", p__seg=label(1)), "only label files were found, no image")
     two = write(tmp_path / "c", p__t1=image(), p__seg=label(1), p__mask=label(1))

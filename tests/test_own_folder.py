@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_folders import image, label, three, write
 
+from xmod_lab import paths
+from xmod_lab.data import manifest
 from xmod_lab.data.add import add, described
 from xmod_lab.data.check import verify
-from xmod_lab.data.handed_over import LEGEND, hand_over
+from xmod_lab.data.handed_over import LEGEND, MADE_OF, hand_over
 from xmod_lab.data.manifest import add_entry, dataset, own_entry, user_manifest
 from xmod_lab.data.overview import overview, repeated
 from xmod_lab.data.schema import Dataset
@@ -39,14 +44,14 @@ def known(home: Path) -> Dataset:
 def test_what_is_handed_over_can_be_added(home: Path, tmp_path: Path) -> None:
     data, place = known(home), tmp_path / "received"
     assert hand_over(data, place, NAMES, most=2) == place
-    assert sorted(path.name for path in place.iterdir()) == [LEGEND, "PAT-001", "PAT-002"]
+    assert sorted(path.name for path in place.iterdir()) == [LEGEND, "PAT-001", "PAT-002", MADE_OF]
     assert (place / LEGEND).read_text() == "1 = NCR/NET\n2 = ED\n4 = ET\n"
     first = sorted(path.name for path in (place / "PAT-001").iterdir())
     assert {name.split("_", 2)[2] for name in first} == {"AX_T1_PRE.nii.gz", "AX_FLAIR.nii.gz", "ROI.nii.gz"}
     assert {name.replace("-001", "-002") for name in first} != {p.name for p in (place / "PAT-002").iterdir()}
     before = {path: path.read_bytes() for path in place.rglob("*.gz")}
-    hand_over(data, place, NAMES)
-    assert {path: path.read_bytes() for path in place.rglob("*.gz")} == before  # what is there stays as it is
+    hand_over(data, place, NAMES, most=2)
+    assert {path: path.read_bytes() for path in place.rglob("*.gz")} == before  # made of the same: it stays as it is
 
     mine, report = add(place, key="mine")
     assert {name: m.pattern for name, m in mine.modalities.items()} == {
@@ -62,14 +67,60 @@ def test_a_modality_that_a_patient_lacks_is_left_out(home: Path, tmp_path: Path)
     assert patients(mine, "AX_FLAIR") == ["PAT-001", "PAT-002"] and len(patients(mine, "AX_T1_PRE")) == 3
 
 
+def test_what_was_made_of_something_else_is_made_anew(home: Path, tmp_path: Path) -> None:
+    place = hand_over(known(home), tmp_path / "received", NAMES, most=2)
+    assert len(list(hand_over(known(home), place, NAMES).glob("PAT-*"))) == 3
+    hand_over(known(home), place, {"T2": "T2"})
+    assert {path.name.split("_")[2] for path in place.rglob("*.gz")} == {"T2.nii.gz", "ROI.nii.gz"}
+    (place / MADE_OF).unlink()
+    with pytest.raises(LabError, match="the folder was not made here"):
+        hand_over(known(home), place, NAMES)
+    assert len(list(place.glob("PAT-*"))) == 3
+
+
+def test_files_that_are_not_compressed_keep_their_suffix(home: Path, tmp_path: Path) -> None:
+    first, _ = add(three(tmp_path / "packed"), key="packed")
+    plain = tmp_path / "plain"
+    for path in first.folder.rglob("*.nii.gz"):
+        target = plain / path.relative_to(first.folder).with_suffix("")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(gzip.decompress(path.read_bytes()))
+    data, _ = add(plain)
+    mine, _ = add(hand_over(data, tmp_path / "received", {"t1": "AX_T1"}), key="mine")
+    assert mine.modalities["AX_T1"].pattern == "{patient}/{patient}_*_AX_T1.nii"
+    assert (load_image(mine, "PAT-002", "AX_T1").array == load_image(first, "p1", "t1").array).all()
+
+
+def test_the_demonstration_leaves_the_key_of_the_notebook_free(home: Path, tmp_path: Path) -> None:
+    notebook = Path(__file__).parents[1] / "notebooks/95_bring_your_own_data.ipynb"
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"]}
+    known(home)
+    given = {"Path": Path, "manifest": manifest, "paths": paths, "hand_over": hand_over}
+    given["lab"] = SimpleNamespace(source="real")  # so that no phantom is made
+    cells["received"] = cells["received"].replace('"T1Gd": "AX_T1_POST", ', "")  # these patients lack it
+    for folder in ("", str(three(tmp_path / "scans"))):
+        exec(cells["parameters"] + f"\ndataset, folder = 'brain_tumour', {folder!r}", given)
+        key = given["key"]
+        exec(cells["received"], given)
+        entry, _ = described(given["place"], given["key"])
+        added = add_entry(given["key"], entry, replace=True)
+        assert (added.key == key) == bool(folder)
+    assert dataset("my_scans").folder == tmp_path / "scans"
+    assert dataset("demo_brain_tumour").folder == home / "data/handed_over/demo_brain_tumour"
+
+
 def test_what_cannot_be_handed_over(home: Path, tmp_path: Path) -> None:
+    known_data = known(home)
     with pytest.raises(LabError, match="'brain_tumour' has no modality 'CT'"):
-        hand_over(known(home), tmp_path / "a", {"CT": "CT"})
+        hand_over(known_data, tmp_path / "a", {"CT": "CT"})
     with pytest.raises(LabError, match="'cardiac_mr' has no label file that all its modalities share"):
         hand_over(dataset("cardiac_mr"), tmp_path / "b", {"LGE": "LGE"})
     with pytest.raises(LabError, match="modality 'T1' of data set 'lgg' has no files"):
         hand_over(dataset("lgg"), tmp_path / "c", {"T1": "T1"})
-    assert not list(tmp_path.glob("[abc]"))
+    (home / "data/brain_tumour/images/bt001/seg.nii.gz").unlink()
+    with pytest.raises(LabError, match=r"patient 'bt001' has no label: .*bt001/seg.nii.gz"):
+        hand_over(known_data, tmp_path / "d", NAMES)
+    assert not list(tmp_path.glob("[abcd]"))
 
 
 def test_numbers_that_differ_between_patients(tmp_path: Path) -> None:
@@ -79,15 +130,27 @@ def test_numbers_that_differ_between_patients(tmp_path: Path) -> None:
                         f"p{n}__seg": label(1)})  # fmt: skip
     data, _ = add(place)
     assert {name: m.pattern for name, m in data.modalities.items()} == {
-        "T1": "{patient}/*_T1_*.nii.gz", "T2": "{patient}/*_T2_*.nii.gz"}  # fmt: skip
-    assert file_of(data, "p2", data.modalities["T2"].pattern).name == "5_T2_20310402_7.nii.gz"
+        "T1_1": "{patient}/*_T1_*_1.nii.gz", "T2_7": "{patient}/*_T2_*_7.nii.gz"}  # fmt: skip
+    assert file_of(data, "p2", data.modalities["T2_7"].pattern).name == "5_T2_20310402_7.nii.gz"
 
 
 def test_numbers_that_tell_modalities_apart_stay(tmp_path: Path) -> None:
     for n in range(3):
         write(tmp_path / "echoes", **{f"p{n}__echo_1": image(n), f"p{n}__echo_2": image(n + 5), f"p{n}__seg": label(1)})
         write(tmp_path / "twice", **{f"p{n}__{n}_T1": image(n), f"p{n}__{n}_FS_T1": image(n), f"p{n}__seg": label(1)})
+        weighted = {f"p{n}__{n}_dwi_{1000 if n else 0}": image(n), f"p{n}__{n + 4}_T1": image(n + 5)}
+        write(tmp_path / "weighted", **weighted, **{f"p{n}__seg": label(1)})
+        write(tmp_path / "again", **{f"p{n}__{n + 3}_T1": image(n), f"p{n}__{n + 7}_T2": image(n + 5),
+                                     f"p{n}__seg": label(1)})  # fmt: skip
+        write(tmp_path / "series", **{f"p{n}__1_echo": image(n), f"p{n}__2_echo": image(n + 5),
+                                      f"p{n}__{n + 3}_T1": image(n), f"p{n}__seg": label(1)})  # fmt: skip
     assert sorted(add(tmp_path / "echoes")[0].modalities) == ["echo_1", "echo_2"]
+    assert sorted(add(tmp_path / "series")[0].modalities) == ["1_echo", "2_echo", "T1"]
+    data, _ = add(tmp_path / "weighted")
+    assert sorted(data.modalities) == ["T1", "dwi_0", "dwi_1000"] and patients(data, "dwi_0") == ["p0"]
+    write(tmp_path / "again", p1__12_T1=image(20))  # a series that was repeated
+    with pytest.raises(LabError, match=r"2 files of patient 'p1' may be \*_T1: 12_T1.nii.gz, 4_T1.nii.gz: .*again/p1"):
+        add(tmp_path / "again")
     with pytest.raises(LabError, match=r"2 files match p0/\*_T1.nii.gz"):  # the other T1 ends like it
         add(tmp_path / "twice")
 

@@ -94,7 +94,8 @@ def _described(place: Path, label: str | None, kind: Literal["MR", "CT"] | None)
         _plain(name): {"kind": kind or _kind(name, item), "pattern": item.pattern} for name, item in images.items()
     }
     if len(modalities) < len(images):
-        raise LabError(f"names of {', '.join(sorted(images))} differ in signs only", where=place, mend="rename the files")
+        several = ", ".join(sorted(images))
+        raise LabError(f"two of the names {several} differ in signs only", where=place, mend="rename the files")
     entry: dict[str, Any] = {"licence": "not stated", "citation": "not stated", "homepage": ""}
     entry |= {"relation": "same_subject", "modalities": modalities}
     owners = _owners(labels, list(images), place)

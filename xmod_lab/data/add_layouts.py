@@ -2,8 +2,8 @@
 
 Layouts that are recognised (``.nii`` alike):
 
-    <patient>/<modality>.nii.gz    or <patient>/<patient>_<modality>.nii.gz, as BraTS; a series number in front, and dates
-                                   and times, may differ, as converters from DICOM write them
+    <patient>/<modality>.nii.gz    or <patient>/<patient>_<modality>.nii.gz, as BraTS; a series number in front, a date
+                                   or time anywhere may differ, as converters from DICOM write them
     <patient>_<modality>.nii.gz    all in one folder
     <modality>_<patient>.nii.gz    all in one folder, as image_1, label_1
     imagesTr/<patient>_0000.nii.gz with labelsTr/<patient>.nii.gz, as nnU-Net (names from dataset.json if there is one)
@@ -110,7 +110,8 @@ def _recurring(names: Mapping[Path, str]) -> dict[Path, str]:
 def _starred(name: str) -> str:
     """``4_AX_T1_20310405`` as ``*_AX_T1_*``: a series number in front, dates and times. Short numbers elsewhere, as the
     b-value of ``dwi_1000``, say what an image is; they stay, as does what is a number and nothing else."""
-    parts = ["*" if part.isdecimal() and (i == 0 or len(part) >= LONG) else part for i, part in enumerate(name.split("_"))]
+    split = enumerate(name.split("_"))
+    parts = ["*" if part.isdecimal() and (i == 0 or len(part) >= LONG) else part for i, part in split]
     kept = [part for i, part in enumerate(parts) if part != "*" or parts[i - 1 : i] != ["*"]]
     return name if kept == ["*"] else "_".join(kept)
 
@@ -133,7 +134,8 @@ def _nnunet(place: Path) -> tuple[dict[str, Found], dict[int, str]]:
         item = found.setdefault(name, Found(pattern, {}))
         if item.pattern != pattern:
             both = " and ".join(one.replace("{patient}", "*") for one in (item.pattern, pattern))
-            raise LabError(f"{both} are both called {name!r}", where=place, mend="one name a channel, one suffix for all")
+            mend = "give each channel one name and all files one suffix"
+            raise LabError(f"{both} are both called {name!r}", where=place, mend=mend)
         item.files[match[1]] = path
     labels = {_stem(path)[0]: path for path in _images(place / "labelsTr")} if (place / "labelsTr").is_dir() else {}
     if labels:
