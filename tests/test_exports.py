@@ -17,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from xmod_lab import cli, kept, nb
-from xmod_lab.bench.export import suites
+from xmod_lab.bench.page import names
 from xmod_lab.evaluate.tables import LONG, export_all, flat, from_markdown, slug, to_latex, to_markdown
 from xmod_lab.series import run as runner
 from xmod_lab.series.cli import app
@@ -152,7 +152,7 @@ def test_export_refuses_what_is_not_recorded(tmp_path: Path) -> None:
     ]:
         done = CliRunner().invoke(cli.app, ["bench", "export", "--out", str(tmp_path / "out"), *words])
         assert done.exit_code == 1 and said in str(done.exception)
-    assert not (tmp_path / "out").exists() and set(SHOWN) < set(suites(RESULTS))
+    assert not (tmp_path / "out").exists() and set(SHOWN) < set(names(RESULTS))
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,20 @@ def record(model: nn.Module, pattern: str) -> Iterator[dict[str, list[Tensor]]]:
 
 
 @contextlib.contextmanager
+def gone_through(model: nn.Module) -> Iterator[set[str]]:
+    """The names of the modules of `model` that are called while the context is open."""
+    seen: set[str] = set()
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: seen.add(name)) for name, module in model.named_modules()
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextlib.contextmanager
 def replace(model: nn.Module, pattern: str, fn: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Pass the output of every module that matches `pattern` through `fn` while the block runs (an intervention)."""
     with contextlib.ExitStack() as stack:

@@ -80,12 +80,10 @@ def looked_through(method: Method, prepared: Prepared) -> set[str]:
 
     from xmod_lab.evaluate.runs import test_volumes
     from xmod_lab.evaluate.translators import translations_of
+    from xmod_lab.maps import gone_through
     from xmod_lab.view.atlas import labelled_slices
 
-    seen: set[str] = set()
-    layers = dict(method.named_modules())
-    hooks = [one.register_forward_hook(lambda *_, name=name: seen.add(name)) for name, one in layers.items()]
-    with torch.no_grad():
+    with torch.no_grad(), gone_through(method) as seen:
         for modality in prepared.task.tested:
             case = next(test_volumes(prepared, modality))
             one = labelled_slices(case, [len(case.slices.image) // 2])
@@ -96,6 +94,4 @@ def looked_through(method: Method, prepared: Prepared) -> set[str]:
                     method.translate(one.image, source, target)  # type: ignore[operator]
             if callable(maps := getattr(method, "maps", None)):
                 maps({modality: one})
-    for hook in hooks:
-        hook.remove()
     return {key for key in method.state_dict() if key.rpartition(".")[0] in seen}

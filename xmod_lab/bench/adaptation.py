@@ -118,13 +118,11 @@ def segmenting(method: Method, modality: str) -> int:
     """How many weights `segment` uses for an image of `modality`: those of the layers that it goes through."""
     import torch
 
-    p, seen, hooks = method.problem, set(), []
-    for name, module in method.named_modules():
-        hooks.append(module.register_forward_hook(lambda *_, name=name: seen.add(name)))
-    with torch.no_grad():
+    from xmod_lab.maps import gone_through
+
+    p = method.problem
+    with torch.no_grad(), gone_through(method) as seen:
         method.eval().segment(torch.zeros(1, p.channels, p.size, p.size), modality)  # type: ignore[operator]
-    for hook in hooks:
-        hook.remove()
     own = (method.get_submodule(name).parameters(recurse=False) for name in seen)
     return sum(weight.numel() for weights in own for weight in weights)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from xmod_lab import paths
 from xmod_lab.bench.claims import ABOUT, CLAIMS
 from xmod_lab.bench.own_data import PAPERS_OWN
-from xmod_lab.bench.page import Recorded, grid_of, recorded
+from xmod_lab.bench.page import Recorded, grid_of, names, recorded
 from xmod_lab.bench.suites import suite
 from xmod_lab.data.manifest import dataset
 from xmod_lab.errors import LabError
@@ -45,7 +45,6 @@ KINDS = (
     ("did not train", re.compile(r"did not train|no better than|is missed in|gate open")),
     ("too few patients", re.compile(r"too few")),
     ("folds disagree", re.compile(r"folds disagree")),
-    ("one seed", re.compile(r"seed")),
 )
 """what a reason begins or ends with -> its kind, in the order they are looked for"""
 
@@ -104,10 +103,8 @@ def provenance_table(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     lines = []
-    for path in sorted(folder.glob("*.json")):
-        if not (csv := path.with_suffix(".csv")).is_file():
-            continue
-        facts, runs = read_json(path), pd.read_csv(csv)
+    for path in (folder / f"{name}.json" for name in names(folder)):
+        facts, runs = read_json(path), pd.read_csv(path.with_suffix(".csv"))
         profiles = dict.fromkeys(spec.profile for spec in suite(path.stem))
         lines.append({
             "suite": path.stem, "profile": ", ".join(profiles), "runs": facts["runs"], "seeds": runs["seed"].nunique(),

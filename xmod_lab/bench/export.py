@@ -7,20 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xmod_lab.bench.page import counts_of, grid_of, recorded, tables_by_place
+from xmod_lab.bench.page import names as recorded_names
 from xmod_lab.bench.tables import summary_table
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate.tables import WRITERS, export_all, slug
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def suites(folder: Path) -> list[str]:
-    """The suites recorded in `folder`. Raises LabError if there is none."""
-    found = sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".csv").is_file())
-    if not found:
-        raise LabError("no recorded results", where=folder, mend="name their folder with --results")
-    return found
 
 
 def tables(name: str, folder: Path) -> list[tuple[str, pd.DataFrame]]:
@@ -44,7 +37,7 @@ def export_suites(out: Path, folder: Path, names: Sequence[str] = ()) -> dict[st
 
     Raises LabError for a suite that is not recorded.
     """
-    known = suites(folder)
+    known = recorded_names(folder)
     for name in names:
         if name not in known:
             raise LabError(f"suite {name!r} is not recorded", where=folder, mend=f"there are {', '.join(known)}")

@@ -46,6 +46,15 @@ SETTLED = {
 """by the first word of a grid: what was looked at when settings of its translators were chosen"""
 
 
+def names(folder: Path) -> list[str]:
+    """All suites recorded in `folder`, with claims or without. Raises LabError if there is none."""
+    found = sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".csv").is_file())
+    if not found:
+        mend = "name their folder with --results, or make one: xmod-lab bench report --suite lesson --record results"
+        raise LabError("no recorded results", where=folder, mend=mend)
+    return found
+
+
 def grid_of(name: str) -> str:
     """The grid of a suite that answers claims (``csa-lesson`` -> ``csa``), or an empty text."""
     grid = name.rpartition("-")[0]

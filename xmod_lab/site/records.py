@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xmod_lab.errors import LabError
 from xmod_lab.files import read_json
 from xmod_lab.site import text
 
@@ -37,13 +36,10 @@ def abouts(folder: Path) -> dict[str, str]:
 
 def names(folder: Path) -> list[str]:
     """Suites recorded in `folder`, in README's order, others after them. Raises LabError if there is none."""
+    from xmod_lab.bench import page
+
     order = {name: place for place, name in enumerate(abouts(folder))}
-    recorded = sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".csv").is_file())
-    found = sorted(recorded, key=lambda name: order.get(name, len(order)))
-    if not found:
-        mend = "name their folder with --results, or make one: xmod-lab bench report --suite lesson --record results"
-        raise LabError("no recorded results", where=folder, mend=mend)
-    return found
+    return sorted(page.names(folder), key=lambda name: order.get(name, len(order)))
 
 
 def record(name: str, folder: Path, where: Callable[..., text.Where]) -> Record:
