@@ -13,6 +13,7 @@ from xmod_lab.bench import command_of, page, tables
 from xmod_lab.bench.adaptation import place_of
 from xmod_lab.bench.claim import Claim
 from xmod_lab.bench.claims import ABOUT, CLAIMS, RULES, SAYS
+from xmod_lab.bench.own_data import grid_of
 from xmod_lab.bench.patients import METRICS, TRANSLATED, by_patient, paper_table, system
 from xmod_lab.bench.suites import WEIGHTED, suite, suites
 from xmod_lab.bench.systems import MEAN, NOT_ADAPTED
@@ -66,6 +67,21 @@ def test_a_system_that_did_not_train_decides_nothing() -> None:
     assert verdict({"new": A})["verdict"] == "not run"
 
 
+def test_trainings_that_disagree_decide_nothing() -> None:
+    """Every patient gains 0.3, 0.3 and -0.3 by seed: his mean gains for sure, another training may not."""
+    claim = Claim("X", "new", "old", "M", dataset="d", task="t")
+    old = [0.4 + 0.01 * i for i in range(12)]
+
+    def found(gains: list[float]) -> pd.Series:
+        rows = [rows_of({"old": old, "new": [o + g for o in old]}, seed=s) for s, g in enumerate(gains)]
+        return verdicts([claim], pd.concat(rows), {}, real=False).iloc[0]
+
+    mixed, alike = found([0.3, 0.3, -0.3]), found([0.1, 0.12, 0.08])
+    assert (mixed["verdict"], mixed["difference"], mixed["n"]) == ("cannot tell", "+10.00", 12)
+    assert mixed["interval"].startswith("-") and mixed["p"] == alike["p"]
+    assert (alike["verdict"], alike["difference"]) == ("direction seen", "+10.00")
+
+
 def test_five_patients_decide_nothing() -> None:
     found = verdict({"old": A[:5], "new": [a + 0.1 for a in A[:5]]})
     assert found["verdict"] == "cannot tell" and found["reason"] == "5 patients are too few"
@@ -98,6 +114,9 @@ def test_a_p_that_correction_keeps_above_the_level_is_named() -> None:
     assert both["p_holm"].tolist() == ["cannot reach 0.05"] * 2
     apart = verdicts([claim, dataclasses.replace(claim, key="Y")], rows, {}, real=False)
     assert apart["p_holm"].tolist() == ["0.031"] * 2  # each claim is corrected by itself
+    many = rows_of({"old": A * 2, "new": [a + 0.1 for a in A * 2]}).assign(modality="N")
+    mixed = verdicts([claim, dataclasses.replace(claim, modality="N")] * 2, pd.concat([rows, many]), {}, real=False)
+    assert mixed["p_holm"].tolist() == ["cannot reach 0.05", "0.002", "cannot reach 0.05", "0.002"]  # by its own n
 
 
 def test_patients_of_other_data_reproduce_nothing() -> None:
@@ -115,7 +134,10 @@ def test_gates_are_compared_with_those_of_the_untrained_network() -> None:
     found = gate_verdicts(rows, {}, real=False)
     assert found["verdict"].tolist() == ["direction seen", "not seen"] and found["n"].tolist() == [6, 6]
     assert found["difference"][0] == "+0.175"
-    assert gate_verdicts(rows, {"d/t/uagan": "ill"}, real=False)["verdict"].tolist() == ["cannot tell"] * 2
+    for sick in ({"d/t/uagan": "ill"}, {"d/t/uagan/A": "in A no better than a trivial answer"}):
+        assert gate_verdicts(rows, sick, real=False)["verdict"].tolist() == ["cannot tell"] * 2
+    translators = {f"d/t/uagan/{to}A": "no better than the untranslated image" for to in ("to ", "FD to ", "mae to ")}
+    assert gate_verdicts(rows, translators, real=False).equals(found), "its gates are the segmenter's"
 
 
 def test_distances_keep_their_unit() -> None:
@@ -129,6 +151,12 @@ def test_structures_and_seeds_are_averaged_before_patients_count() -> None:
     values = by_patient(rows)
     assert len(values) == 2
     assert values["dice"].tolist() == pytest.approx([(0.4 + 0.5) / 2, (0.6 + 0.5) / 2])
+
+
+def test_one_of_three_trainings_that_fails_does_not_count_as_trained() -> None:
+    """Over the trivial answer of 0.1 by 0.3, 0.3 and -0.3."""
+    rows = [rows_of({"s": [0.1 + gain] * 12}, seed=seed) for seed, gain in enumerate((0.3, 0.3, -0.3))]
+    assert set(untrained(pd.concat(rows), {})) == {"d/t/s/M"} and not untrained(pd.concat(rows[:2]), {})
 
 
 def test_trivial_answers_do_not_count_as_trained() -> None:
@@ -253,6 +281,6 @@ def test_a_page_says_what_its_files_hold(tmp_path: Path) -> None:
 
 
 def test_other_suites_have_no_page() -> None:
-    assert page.grid_of("lesson") == "" and page.grid_of("csa-lesson") == "csa"
-    assert page.grid_of("joint-real-study") == "joint-real"
+    assert grid_of("lesson") == "" and grid_of("csa-lesson") == "csa"
+    assert grid_of("joint-real-study") == "joint-real"
     assert callable(tables.record)

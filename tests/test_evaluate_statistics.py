@@ -13,7 +13,7 @@ from scipy import stats
 
 from xmod_lab.errors import LabError
 from xmod_lab.evaluate import compare, holm, signed_rank, smallest_p
-from xmod_lab.evaluate.statistics import bootstrap_interval
+from xmod_lab.evaluate.statistics import bootstrap_interval, crossed_interval, mean_interval
 
 
 def by_enumeration(differences: np.ndarray) -> float:
@@ -100,6 +100,46 @@ def test_bootstrap_is_seeded_and_near_the_normal_interval():
     assert low == pytest.approx(differences.mean() - half, abs=0.1)
     assert high == pytest.approx(differences.mean() + half, abs=0.1)
     assert np.isnan(bootstrap_interval(np.array([1.0]))).all()
+
+
+def test_interval_over_patients_and_trainings_by_hand():
+    """Two patients, three trainings: patient means 0.2 and 0.4, trainings' shifts -0.1, 0, 0.1, no rest."""
+    fold = np.array([[0.1, 0.2, 0.3], [0.3, 0.4, 0.5]])
+    patients, trainings = 3 * 0.02, 2 * (0.01 + 0 + 0.01) / 2  # mean squares, one and two degrees of freedom
+    variance = patients + trainings
+    degrees = variance**2 / (patients**2 / 1 + trainings**2 / 2)
+    half = stats.t.ppf(0.975, degrees) * np.sqrt(variance / 6)
+    assert crossed_interval([fold]) == pytest.approx((0.3 - half, 0.3 + half))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=8))
+def test_one_seed_and_equal_seeds_leave_students_interval(values):
+    column = np.array(values)[:, None]
+    assert crossed_interval([column]) == mean_interval(column[:, 0])
+    assert crossed_interval([np.repeat(column, 3, axis=1)]) == pytest.approx(mean_interval(column[:, 0]), abs=1e-12)
+    halves = [column[: len(values) // 2], column[len(values) // 2 :]]
+    assert crossed_interval(halves) == mean_interval(column[:, 0])
+
+
+def test_fewer_than_two_patients_have_no_interval():
+    assert np.isnan(crossed_interval([])).all() and np.isnan(crossed_interval([np.array([[0.1, 0.2]])])).all()
+    assert np.isfinite(crossed_interval([np.array([[0.1, 0.2]]), np.array([[0.3, 0.2]])])).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 3), (2, 3, 3), (3, 6, 3)])
+def test_trainings_that_spread_as_patients_do_are_covered(shape):
+    """Normal patients, trainings and rest about zero: 95 of 100 intervals hold it, of Student's at most 92."""
+    rng, (folds, patients, seeds), count = np.random.default_rng(5), shape, 600
+    held, student = 0, 0
+    for _ in range(count):
+        drawn = rng.normal(size=(folds, patients, 1)) + rng.normal(size=(folds, 1, seeds))
+        drawn = drawn + 0.5 * rng.normal(size=(folds, patients, seeds))
+        low, high = crossed_interval(list(drawn))
+        held += low < 0 < high
+        low, high = mean_interval(drawn.mean(2).ravel())
+        student += low < 0 < high
+    assert 0.92 < held / count < 0.985
+    assert student / count < 0.92 < held / count
 
 
 def scores(**methods: list[float]) -> pd.DataFrame:

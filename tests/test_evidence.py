@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from xmod_lab.bench import evidence, overview
 from xmod_lab.bench.claims import ABOUT, CLAIMS
 from xmod_lab.bench.own_data import PAPERS_OWN, at_papers
+from xmod_lab.bench.page import page
 from xmod_lab.bench.patients import system
 from xmod_lab.bench.suites import GRIDS, parts, suite, suites
 from xmod_lab.data.manifest import dataset
@@ -29,7 +32,8 @@ SEEN, ON_PATIENTS = "direction seen", "direction seen on patients"
         ([(SEEN, ""), (SEEN, "")], SEEN, "every comparison"),
         ([(ON_PATIENTS, "")], ON_PATIENTS, "every comparison"),
         ([(SEEN, ""), ("cannot tell", "did not train")], "cannot tell", "did not train (1)"),
-        ([(SEEN, ""), ("not seen", ""), ("cannot tell", "x")], "not seen", "1 of 3 comparisons go the other way"),
+        ([(SEEN, ""), ("not seen", ""), ("cannot tell", "x")], "not seen",
+         "1 of 3 comparisons go the other way, after correction"),
         ([("cannot tell", "a"), ("cannot tell", "b"), ("cannot tell", "b")], "cannot tell", "b (2), a (1)"),
         ([("not run", "csa")], "not run", "no recorded suite compares it there"),
         ([("not run", "csa"), (SEEN, "")], SEEN, "every comparison"),
@@ -37,7 +41,23 @@ SEEN, ON_PATIENTS = "direction seen", "direction seen on patients"
     ],
 )
 def test_a_claim_is_as_good_as_its_weakest_comparison(each: list[tuple[str, str]], verdict: str, why: str) -> None:
-    assert evidence.judged([v for v, _ in each], [kind for _, kind in each]) == (verdict, why)
+    assert evidence.judged([v for v, _ in each], [kind for _, kind in each], [True] * len(each)) == (verdict, why)
+
+
+def test_what_correction_does_not_keep_turns_no_claim() -> None:
+    verdicts, kinds = [SEEN, "not seen", "cannot tell"], ["", "", "x"]
+    found = evidence.judged(verdicts, kinds, [True, False, False])
+    assert found == ("cannot tell", "the other way, but not after correction (1), x (1)")
+    assert evidence.judged([SEEN, SEEN], ["", ""], [False, False])[0] == SEEN, "all of them need none"
+
+
+def test_of_two_records_of_a_comparison_the_better_counts() -> None:
+    same = dict(zip(("on", "claim", "data set", "tested on", "metric", "comparison"), "abcdef", strict=True))
+    sizes = [("lesson", 1), ("long", 1), ("lesson", 3), ("smoke", 3)]
+    table = pd.DataFrame([same | {"profile": profile, "seeds": seeds} for profile, seeds in sizes])
+    assert evidence.best(table)["profile"].tolist() == ["lesson"] and evidence.best(table)["seeds"].tolist() == [3]
+    assert evidence.best(table.head(2))["profile"].tolist() == ["long"]
+    assert len(evidence.best(pd.concat([table, table.assign(metric="HD")]))) == 2
 
 
 @pytest.mark.parametrize(
@@ -46,7 +66,7 @@ def test_a_claim_is_as_good_as_its_weakest_comparison(each: list[tuple[str, str]
         ("", "a - b", "the interval includes zero"),
         ("", "a - b ≥ 25", "the interval includes 25"),
         ("uagan: did not train in fold 1", "", "did not train"),
-        ("csgan: to CT no better than the untranslated image", "", "did not train"),
+        ("csgan: to CT no better than the untranslated image", "", "no better than a trivial answer"),
         ("3 patients are too few", "", "too few patients"),
         ("folds disagree: +1.00, -2.00", "", "folds disagree"),
         ("the ratio itself is not above 1", "", "the ratio itself is not above 1"),
@@ -59,7 +79,7 @@ def test_reasons_have_kinds(reason: str, comparison: str, kind: str) -> None:
 def test_counts_and_seeds_as_text() -> None:
     assert evidence.counted(pd.Series([SEEN, "cannot tell", SEEN])) == "2 seen, 1 cannot tell"
     assert evidence.seeds_of(pd.Series([3, 1, 3])) == "1 to 3" and evidence.seeds_of(pd.Series([1, 1])) == "1"
-    assert evidence.seeds_of(pd.Series([], dtype=int)) == ""
+    assert evidence.seeds_of(pd.Series([], dtype=int)) == "" and evidence.seeds_of(pd.Series([0, 1])) == "1"
 
 
 def test_numbers_of_comparisons_are_those_of_their_text() -> None:
@@ -70,7 +90,6 @@ def test_numbers_of_comparisons_are_those_of_their_text() -> None:
     first = run[(run["suite"] == "paired-lesson") & (run["metric"] == "psnr")].iloc[0]
     assert first["difference"] == f"{first['effect']:+.2f}"
     assert first["interval"] == f"{first['low']:+.2f} to {first['high']:+.2f}"
-    assert not run["verdict"].eq("reproduced").any(), "that takes the papers' own data"
     told = run[run["verdict"] == "cannot tell"]
     assert told["why"].ne("").all() and run[run["verdict"] != "cannot tell"]["why"].eq("").all()
 
@@ -83,7 +102,25 @@ def test_every_claim_has_an_answer_with_its_reason_and_seeds() -> None:
         run = found[found[where] != "not run"]
         assert run[f"{where}: seeds"].ne("").all() and run[f"{where}: comparisons"].ne("").all()
     assert (found["phantoms"] != "not run").all()
-    assert (found[evidence.OWN] == "not run").all(), "nobody has recorded the papers' own data yet"
+    assert not found[f"{evidence.OWN}: why"].str.contains("no task of").loc[["U6", "B10", "S1"]].any()
+
+
+def test_who_records_the_papers_own_data_fills_their_column(tmp_path: Path) -> None:
+    """The rows of a recorded phantom under the name of what it stands for."""
+    rows = pd.read_csv(HOME / "csa-lesson-patients.csv").query("dataset == 'whole_heart'")
+    own = PAPERS_OWN["whole_heart", "joint"]
+    name = f"{own.dataset}-paper"
+    rows.assign(dataset=own.dataset, task=own.task).to_csv(tmp_path / f"{name}-patients.csv", index=False)
+    facts = json.loads((HOME / "csa-lesson.json").read_text(encoding="utf-8"))
+    (tmp_path / f"{name}.json").write_text(json.dumps(facts | {"problems": {}}), encoding="utf-8")
+    table = evidence.comparisons(tmp_path)
+    run = table[table["n"] > 0]
+    assert set(table["on"]) == {evidence.OWN} and set(run["data set"]) == {f"{own.dataset}/{own.task}"}
+    assert (table.loc[table["n"] == 0, "verdict"] == "not run").all(), "other tasks of this data set"
+    assert {"reproduced", "cannot tell"} <= set(table["verdict"])
+    found = evidence.answers(tmp_path).set_index("claim")
+    assert found.loc["C1", evidence.OWN] != "not run" and found.loc["U1", evidence.OWN] == "not run"
+    assert "| reproduced |" in page(name, tmp_path)
 
 
 def test_readme_shows_one_claim_a_paper_as_recorded() -> None:
@@ -105,6 +142,7 @@ def test_lesson_and_study_are_all_grids_and_paper_is_of_the_papers_data() -> Non
         assert set(every) == {spec for name in parts(size) for spec in suite(name)}
         assert parts(size) == [f"{grid}-{size}" for grid in GRIDS] and set(parts(size)) <= set(suites())
     papers = suite("paper")
+    assert set(papers) == {spec for name in parts("paper") for spec in suite(name)} and "mmwhs-paper" in parts("paper")
     assert {(s.dataset, s.task_name) for s in papers} == {(p.dataset, p.task) for p in PAPERS_OWN.values()}
     for spec in papers:
         entry = dataset(spec.dataset)
@@ -141,6 +179,19 @@ def test_system_rows_hold_each_run_once_and_say_who_trained() -> None:
     own = rows[(rows["suite"] == "uagan-lesson") & (rows["system"] == "uagan") & (rows["modality"] == "FLAIR")]
     by_hand = own.groupby(["fold", "patient"])["dice"].mean().mean()
     assert means.loc[("FLAIR", "uagan"), "mean"] == pytest.approx(by_hand)
+
+
+def test_means_have_the_spread_of_patients_and_that_of_seeds() -> None:
+    """Two folds of two patients, two seeds: a fold's patients are others, a seed's are the same."""
+    place = {"dataset": "d", "task": "t", "profile": "lesson", "system": "s", "trained": True, "modality": "M"}
+    rows = [place | {"fold": fold, "seed": seed, "patient": f"p{fold}{i}", "structure": "a", "dice": dice + 0.2 * seed}
+            for fold, dices in enumerate([(0.1, 0.3), (0.5, 0.7)]) for i, dice in enumerate(dices) for seed in (0, 1)]
+    (found,) = overview.means(pd.DataFrame(rows)).to_dict("records")
+    assert (found["patients"], found["seeds"], found["mean"]) == (4, 2, pytest.approx(0.5))
+    assert found["sd"] == pytest.approx(np.std([0.2, 0.4, 0.6, 0.8], ddof=1))
+    assert found["seed_sd"] == pytest.approx(np.std([0.4, 0.6], ddof=1))
+    (one,) = overview.means(pd.DataFrame(rows).query("seed == 0")).to_dict("records")
+    assert one["seeds"] == 1 and np.isnan(one["seed_sd"])
 
 
 def test_costs_count_what_a_system_reads() -> None:

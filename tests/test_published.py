@@ -201,3 +201,9 @@ def test_most_comparisons_have_a_published_difference() -> None:
     asked = {c.key for claims in CLAIMS.values() for c in claims if follows(c)[0]}
     assert {c.key for claims in CLAIMS.values() for c in claims} - asked == {
         "C4", "literal", "T5", "B5", "B7", "B8", "B9", "A1"}  # fmt: skip
+
+
+def test_a_mean_that_lacks_a_structure_is_none() -> None:
+    """BiGL's Table 7 has no distance of the left ventricle's cavity for this row, and so no mean."""
+    place = ("bigl", "Source Only (SIFA-TMI)", "CT", "assd_pooled")
+    assert len(by_structure(*place)) == 3 and number(*place) is None

@@ -55,6 +55,8 @@ def test_groups_are_the_longest_rows_within_the_critical_difference() -> None:
     assert Ranking(ranks, 9, 0.01, 1.0).groups == [("a", "b"), ("b", "c")]
     assert Ranking(ranks, 9, 0.01, 0.4).groups == []
     assert Ranking(ranks, 9, 0.01, 9.0).groups == [("a", "d")]
+    assert Ranking(ranks, 9, 0.06, 0.4).groups == [("a", "d")], "Friedman's test finds no difference"
+    assert Ranking(ranks, 5, 0.01, 0.4).groups == [("a", "d")], "five patients part nobody"
 
 
 def test_a_patient_without_a_value_is_left_out_and_equal_systems_do_not_differ() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from xmod_lab.bench.page import grid_of, page, verdict_counts
+from xmod_lab.bench.own_data import grid_of
+from xmod_lab.bench.page import page, verdict_counts
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.tables import RUN, summary
 from xmod_lab.data.manifest import dataset

@@ -32,12 +32,15 @@ def greys(shares: dict[str, float], patients: int = 12, **more: object) -> pd.Da
     )
 
 
-def test_shares_are_by_patient_and_mean_over_seeds() -> None:
+def test_shares_are_by_patient_and_seed_and_the_table_takes_the_mean_over_seeds() -> None:
     both = pd.concat([greys({"bigl": 0.5}), greys({"bigl": 0.7}, seed=1)])
     found = patient_shares(both)
-    assert len(found) == 12
-    assert found["bigl", 0, "p0"] == pytest.approx(0.62)
-    assert found["bigl", 0, "p1"] == pytest.approx(0.6)
+    assert len(found) == 24
+    assert found["bigl", 0, "p0", 0] == pytest.approx(0.52)
+    assert found["bigl", 0, "p0", 1] == pytest.approx(0.72)
+    assert found["bigl", 0, "p1", 1] == pytest.approx(0.7)
+    (shown,) = grey_tables(both, "brain_tumour", "subregions", row_of)
+    assert list(shown.table["all"]) == ["0.61 ± 0.01"]  # four patients of 0.62, eight of 0.60, not 24 values
 
 
 def test_table_is_of_one_direction_and_task_in_the_order_of_the_page() -> None:

@@ -11,6 +11,7 @@ import pytest
 from xmod_lab.bench import page
 from xmod_lab.bench.claim import Claim
 from xmod_lab.bench.claims import CLAIMS
+from xmod_lab.bench.own_data import grid_of
 from xmod_lab.bench.patients import METRICS, PLAIN, RUN, TRANSLATED, by_patient, system
 from xmod_lab.bench.published import difference
 from xmod_lab.bench.suites import suite
@@ -228,7 +229,7 @@ def test_suites_of_translators() -> None:
     assert {s.seed for s in study if system(s) == "csgan"} == {0, 1, 2}
     assert {s.seed for s in study if "(" in system(s) and s.method == "targan"} == {0}
     assert [system(s) for s in suite("translation-real-lesson")] == [SCORER, "targan", "stargan"]
-    assert page.grid_of("translation-real-study") == "translation-real"
+    assert grid_of("translation-real-study") == "translation-real"
 
 
 def test_names_of_enriched_runs() -> None:

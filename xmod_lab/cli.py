@@ -136,12 +136,14 @@ def bench_report(
     out: Annotated[Path | None, typer.Option(help="also write the rows there: .csv, .md or .tex")] = None,
     record: Annotated[Path | None, typer.Option(help="also write SUITE.csv and its provenance to this folder")] = None,
 ) -> None:
-    """Print the table of a suite; a row without a run says "not run"."""
+    """Print the table of a suite; a row without a run says "not run". Of several grids each is recorded by itself."""
     from xmod_lab.bench import tables
+    from xmod_lab.bench.suites import parts
 
     print(tables.report(suite, out))
     if record is not None:
-        print(f"recorded in {tables.record(suite, record)}")
+        for part in parts(suite):
+            print(f"recorded in {tables.record(part, record)}")
 
 
 @bench_app.command("export")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import socket
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -32,6 +33,8 @@ APPEARS = 60.0
 """seconds in which what a worker wrote has to appear here: NFS remembers that long that a file was absent"""
 HELD = ".cluster.lock"
 """file below the runs that callers hold a shared lock on, for `disk_problem`"""
+TRIES = 6
+"""of a worker, to take that lock"""
 
 
 def on_cluster(runs: Sequence[Run], device: str, scheduler: str) -> Generator[Ended]:
@@ -88,16 +91,19 @@ def disk_problem(runs: Path) -> str:
     """What is wrong with the disk that runs would be written to here, or nothing.
 
     A caller holds a shared lock there. Who does not find its file is on another disk; who can lock it all the same is,
-    too, or has locks that do not hold between hosts.
+    too, or has locks that do not hold between hosts. It is tried several times: other workers try it as well.
     """
-    try:
-        with open(runs / HELD, "r+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return ""
-    except OSError as error:
-        return f"{socket.gethostname()} has not the disk of the caller: {error}"
-    return f"{socket.gethostname()} has not the disk of the caller, or not its locks: {runs}"
+    for _ in range(TRIES):
+        try:
+            with open(runs / HELD, "r+") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(random.uniform(0.005, 0.02))
+        except OSError as error:
+            return f"{socket.gethostname()} has not the disk of the caller: {error}"
+        else:
+            return f"{socket.gethostname()} has not the disk of the caller, or not its locks: {runs}"
+    return ""
 
 
 def _threads_of_this_host() -> int:

@@ -1,8 +1,9 @@
 """All recorded suites together: every comparison, what became of each claim, every system's scores and their cost.
 
 A claim is as good as its weakest comparison. On phantoms it is "direction seen" if every comparison is, "not seen" if
-one goes the other way, else "cannot tell"; "not run" if none of its systems was trained there. The same of patients,
-in their own words (`verdicts.seen_as`).
+one goes the other way and still does after Holm's correction (of many equal systems some are turned round by chance),
+else "cannot tell"; "not run" if none of its systems was trained there. The same of patients, in their own words
+(`verdicts.seen_as`). Of two records of a comparison the one with more seeds counts, then the one with more steps.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab import paths
 from xmod_lab.bench.claims import ABOUT, CLAIMS
-from xmod_lab.bench.own_data import PAPERS_OWN
-from xmod_lab.bench.page import Recorded, grid_of, names, recorded
+from xmod_lab.bench.own_data import PAPERS_OWN, grid_of, on_own_data
+from xmod_lab.bench.page import Recorded, names, recorded
 from xmod_lab.bench.suites import suite
 from xmod_lab.data.manifest import dataset
 from xmod_lab.errors import LabError
+from xmod_lab.evaluate.statistics import ALPHA
 from xmod_lab.files import read_json
+from xmod_lab.profiles import profile_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +45,8 @@ HEADLINES = {
 """by paper: suite, comparison, modality, metric, and what is said of it"""
 ACCESS = {"open": "to be downloaded", "registration": "behind a registration"}
 KINDS = (
-    ("did not train", re.compile(r"did not train|no better than|is missed in|gate open")),
+    ("no better than a trivial answer", re.compile(r"no better than")),
+    ("did not train", re.compile(r"did not train|is missed in|gate open")),
     ("too few patients", re.compile(r"too few")),
     ("folds disagree", re.compile(r"folds disagree")),
 )
@@ -61,7 +65,8 @@ def recorded_suites(folder: Path) -> list[str]:
     """Suites with claims that are recorded in `folder`, in the order of CLAIMS. Raises LabError if there is none."""
     order = list(CLAIMS)
     names = [path.stem.removesuffix("-patients") for path in folder.glob("*-patients.csv")]
-    found = sorted((n for n in names if grid_of(n)), key=lambda n: (order.index(grid_of(n)), n))
+    place = {grid: i for i, grid in enumerate(order)}
+    found = sorted((n for n in names if grid_of(n)), key=lambda n: (place.get(grid_of(n), len(place)), n))
     if not found:
         mend = "make one: xmod-lab bench report --suite csa-lesson --record results"
         raise LabError("no recorded results", where=folder, mend=mend)
@@ -75,18 +80,18 @@ def records(folder: Path) -> dict[str, Recorded]:
 
 
 def comparisons(folder: Path) -> pd.DataFrame:
-    """Every comparison of every recorded suite: `suite`, `on` ("phantoms" or "patients"), `profile`, `seeds`, the
-    columns of `verdicts.verdicts`, and as numbers `effect`, `low`, `high`, `published_size`, in its metric's unit
-    (shares in points). `why` is the kind of the reason for "cannot tell", `kind_of`."""
+    """Every comparison of every recorded suite: `suite`, `on` (of WHERE), `profile`, what `verdicts.verdicts` gives,
+    and as numbers `effect`, `low`, `high`, `published_size`, in its metric's unit (shares in points). `why` is the kind
+    of the reason for "cannot tell", `kind_of`; `kept` whether p_holm is below ALPHA."""
     import pandas as pd
 
     parts = []
     for name, record in records(folder).items():
         profiles = ", ".join(dict.fromkeys(spec.profile for spec in suite(name)))
-        on = OWN if name == "paper" else "patients" if record.real else "phantoms"
-        place = {"suite": name, "on": on, "profile": profiles}
-        parts.append(record.claims.assign(**place, seeds=record.rows["seed"].nunique()))
+        on = OWN if on_own_data(name) else "patients" if record.real else "phantoms"
+        parts.append(record.claims.assign(suite=name, on=on, profile=profiles))
     table = pd.concat(parts, ignore_index=True)
+    table["kept"] = pd.to_numeric(table["p_holm"], errors="coerce") < ALPHA
     ends = table["interval"].fillna("").str.split(" to ", expand=True)
     for column, text in (("effect", table["difference"]), ("low", ends[0]), ("high", ends[1]),
                          ("published_size", table["published"])):  # fmt: skip
@@ -116,16 +121,18 @@ def provenance_table(folder: Path) -> pd.DataFrame:
 
 
 def headlines(folder: Path) -> pd.DataFrame:
-    """HEADLINES with what became of them: one comparison a paper, as README has it."""
+    """HEADLINES with what became of them: one comparison a paper, as README has it, in points."""
     import pandas as pd
 
     table, lines = comparisons(folder), []
     for paper, (name, comparison, modality, metric, says) in HEADLINES.items():
         there = (table["suite"] == name) & (table["tested on"] == modality) & (table["metric"] == metric)
         (row,) = table[there & (table["comparison"] == comparison)].to_dict("records")
+        steps = profile_of(row["profile"]).steps
         lines.append({
-            "paper": paper, "one of its claims": says, "published": row["published"],
-            "here [95 % interval], patients": f"{row['difference']} [{row['interval']}], {row['n']}",
+            "paper": paper, "asked": says, "metric": metric, "published": row["published"],
+            "here [95 % interval]": f"{row['difference']} [{row['interval']}]",
+            "patients, seeds, steps": f"{row['n']}, {row['seeds']}, {steps}",
             "verdict": row["verdict"] + (f": {row['why']}" if row["why"] else ""),
         })  # fmt: skip
     return pd.DataFrame(lines)
@@ -136,36 +143,47 @@ def answers(folder: Path) -> pd.DataFrame:
     paper's own data the verdict, with the counts, seeds and reasons behind it."""
     import pandas as pd
 
-    table = comparisons(folder)
+    table = best(comparisons(folder))
     rows = []
     for key, about in ABOUT.items():
         row: dict[str, Any] = {"claim": key, "paper": about.paper, "table": about.table, "says": about.direction,
                                "published": about.published}  # fmt: skip
         for where in WHERE:
             part = table[(table["claim"] == key) & (table["on"] == where)]
-            verdict, reason = judged(part["verdict"], part["why"])
+            verdict, reason = judged(part["verdict"], part["why"], part["kept"])
             row |= {where: verdict, f"{where}: comparisons": counted(part["verdict"]),
                     f"{where}: seeds": seeds_of(part["seeds"]), f"{where}: why": reason}  # fmt: skip
         if row[OWN] == NOT_RUN:
-            row[f"{OWN}: why"] = own_data(key)
+            asked = table.loc[(table["claim"] == key) & (table["on"] == "phantoms"), "data set"]
+            row[f"{OWN}: why"] = own_data(asked)
         rows.append(row | {"not tested": about.untested})
     return pd.DataFrame(rows)
 
 
-def judged(verdicts: Iterable[str], kinds: Iterable[str]) -> tuple[str, str]:
-    """The verdict of a claim from those of its comparisons, and a line of why, from the kinds of their reasons."""
-    each = [(verdict, kind) for verdict, kind in zip(verdicts, kinds, strict=True) if verdict != NOT_RUN]
+def best(table: pd.DataFrame) -> pd.DataFrame:
+    """Of the records of one comparison the one with more seeds, then more steps."""
+    same = ["on", "claim", "data set", "tested on", "metric", "comparison"]
+    sizes = table["profile"].map(lambda names: max(profile_of(name).steps for name in names.split(", ")))
+    order = table.assign(size=sizes).sort_values(["seeds", "size"], ascending=False, kind="stable").index
+    return table.loc[order].drop_duplicates(same).sort_index()
+
+
+def judged(verdicts: Iterable[str], kinds: Iterable[str], kept: Iterable[bool]) -> tuple[str, str]:
+    """The verdict of a claim from those of its comparisons, which of them correction keeps, and a line of why, from the
+    kinds of their reasons."""
+    each = [one for one in zip(verdicts, kinds, kept, strict=True) if one[0] != NOT_RUN]
     if not each:
         return NOT_RUN, "no recorded suite compares it there"
-    said = [verdict for verdict, _ in each]
-    if NOT_SEEN in said:
-        return NOT_SEEN, f"{said.count(NOT_SEEN)} of {len(said)} comparisons go the other way"
-    if CANNOT not in said:
-        return said[0], "every comparison"
+    turned = sum(verdict == NOT_SEEN and sure for verdict, _, sure in each)
+    if turned:
+        return NOT_SEEN, f"{turned} of {len(each)} comparisons go the other way, after correction"
     counts: dict[str, int] = {}
-    for verdict, kind in each:
-        if verdict == CANNOT:
+    for verdict, kind, _ in each:
+        if verdict in (CANNOT, NOT_SEEN):
+            kind = "the other way, but not after correction" if verdict == NOT_SEEN else kind
             counts[kind] = counts.get(kind, 0) + 1
+    if not counts:
+        return each[0][0], "every comparison"
     return CANNOT, ", ".join(f"{kind} ({n})" for kind, n in sorted(counts.items(), key=lambda kv: -kv[1]))
 
 
@@ -183,15 +201,17 @@ def counted(verdicts: pd.Series) -> str:
 
 
 def seeds_of(seeds: pd.Series) -> str:
-    """``1``, or ``1 to 3`` if suites differ, or an empty text."""
-    found = sorted(set(seeds))
+    """``1``, or ``1 to 3`` if comparisons differ, or an empty text; those that were not run have none."""
+    found = sorted({int(n) for n in seeds if n > 0})
     return " to ".join(map(str, dict.fromkeys((found[0], found[-1])))) if found else ""
 
 
-def own_data(key: str) -> str:
-    """Why a claim has no verdict on its paper's own data."""
-    phantoms = {(claim.dataset, claim.task) for claims in CLAIMS.values() for claim in claims if claim.key == key}
-    asked = sorted({PAPERS_OWN[place].dataset for place in phantoms if place in PAPERS_OWN})
-    if not asked:
+def own_data(places: Iterable[str]) -> str:
+    """Why a claim has no verdict on its paper's own data, from the ``data set/task`` of phantoms it is asked of."""
+    asked = [(key, task) for key, _, task in (place.partition("/") for place in dict.fromkeys(places))]
+    own = sorted({PAPERS_OWN[place].dataset for place in asked if place in PAPERS_OWN})
+    without = ", ".join("/".join(place) for place in asked if place not in PAPERS_OWN)
+    if not own:
         return "no task of the paper's data asks it"
-    return "; ".join(f"`{name}` ({ACCESS[dataset(name).access]}) is in no recorded suite" for name in asked)
+    said = "; ".join(f"`{name}` ({ACCESS[dataset(name).access]}) is in no recorded suite" for name in own)
+    return said + (f"; nothing stands for {without}" if without else "")

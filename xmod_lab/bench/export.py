@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xmod_lab.bench.page import counts_of, grid_of, recorded, tables_by_place
+from xmod_lab.bench.own_data import grid_of
+from xmod_lab.bench.page import counts_of, recorded, tables_by_place
 from xmod_lab.bench.page import names as recorded_names
 from xmod_lab.bench.tables import summary_table
 from xmod_lab.errors import LabError

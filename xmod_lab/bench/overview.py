@@ -44,18 +44,20 @@ def system_rows(folder: Path) -> pd.DataFrame:
 
 
 def means(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
-    """A system's mean and sd over patients (structures and seeds averaged first), by data set, task, profile and
-    modality: runs of another size are other networks."""
+    """A system's mean and sd over patients (structures and seeds averaged first), and over `seeds` the sd of its means
+    (`seed_sd`, NaN of one), by data set, task, profile and modality: runs of another size are other networks."""
     import pandas as pd
 
     given = rows[rows[metric].notna()]
-    parts = [by_patient(part).assign(profile=size) for size, part in given.groupby("profile", sort=False)]
+    parts = [by_patient(part, by_seed=True).assign(profile=size) for size, part in given.groupby("profile", sort=False)]
     values = pd.concat(parts, ignore_index=True)
     keys = [*PLACE[:2], "profile", "modality", "system"]
-    found = values.groupby(keys, sort=False)[metric].agg(["mean", "std", "size"]).reset_index()
-    seeds = rows.groupby(keys, sort=False)["seed"].nunique().rename("seeds").reset_index()
-    trained = rows.groupby(keys, sort=False)["trained"].all().reset_index()
-    return found.rename(columns={"std": "sd", "size": "patients"}).merge(seeds, on=keys).merge(trained, on=keys)
+    patients = values.groupby([*keys, "fold", "patient"], sort=False)[metric].mean()
+    found = patients.groupby(level=keys, sort=False).agg(["mean", "std", "size"])
+    seeds = values.groupby([*keys, "seed"], sort=False)[metric].mean().groupby(level=keys, sort=False)
+    found = found.join(seeds.agg(seeds="size", seed_sd="std")).reset_index()
+    trained = given.groupby(keys, sort=False)["trained"].all().reset_index()
+    return found.rename(columns={"std": "sd", "size": "patients"}).merge(trained, on=keys)
 
 
 def ranked(rows: pd.DataFrame, systems: list[str], metric: str = "dice", *, lower: bool = False) -> Ranking:
@@ -63,7 +65,8 @@ def ranked(rows: pd.DataFrame, systems: list[str], metric: str = "dice", *, lowe
     in one of them are marked. Raises LabError for rows of several profiles: their networks do not compare."""
     if (sizes := rows["profile"].nunique()) != 1:
         raise LabError(f"rows of {sizes} profiles cannot be ranked", mend="choose one suite")
-    values = by_patient(rows[rows["system"].isin(systems) & rows[metric].notna()])
+    rows = rows[rows["system"].isin(systems) & rows[metric].notna()]
+    values = by_patient(rows)
     wide = values.pivot_table(index=["fold", "patient"], columns="system", values=metric)
     found = ranking(wide[[name for name in systems if name in wide]], lower=lower)
     trained = rows.groupby("system")["trained"].all()

@@ -1,4 +1,4 @@
-"""The papers' own data: what each phantom task stands for, and the papers' claims there."""
+"""What a suite is asked: the claims of its grid, and those of the papers' own data, which phantom tasks stand for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from xmod_lab.bench.claim import Claim
+from xmod_lab.bench.claims import CLAIMS
+
+PAPER = "paper"
+"""the profile of runs on the papers' own data"""
 
 
 class Place(NamedTuple):
@@ -41,3 +45,24 @@ def at_papers(claims: Iterable[Claim]) -> list[Claim]:
             modality = dict(place.modalities).get(claim.modality, claim.modality)
             found.append(replace(claim, dataset=place.dataset, task=place.task, modality=modality))
     return list(dict.fromkeys(found))
+
+
+def grid_of(name: str) -> str:
+    """The grid of a suite that answers claims (``csa-lesson`` -> ``csa``), of one on a paper's own data the data set
+    (``mmwhs-paper`` -> ``mmwhs``), else an empty text."""
+    grid, _, profile = name.rpartition("-")
+    known = {place.dataset for place in PAPERS_OWN.values()} if profile == PAPER else CLAIMS
+    return grid if grid in known else ""
+
+
+def on_own_data(name: str) -> bool:
+    """Whether a suite is of a paper's own data."""
+    return name.endswith(f"-{PAPER}")
+
+
+def claims_of(name: str) -> list[Claim]:
+    """What the suite `name`, which `grid_of` knows, is asked."""
+    if not on_own_data(name):
+        return CLAIMS[grid_of(name)]
+    every = at_papers(claim for claims in CLAIMS.values() for claim in claims)
+    return [claim for claim in every if claim.dataset == grid_of(name)]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xmod_lab.bench.adaptation import about, adaptation_tables, beside, from_sasan, place_of, row_of, sized
 from xmod_lab.bench.adapted import adapted_tables
-from xmod_lab.bench.claims import CLAIMS, SAYS
+from xmod_lab.bench.claims import SAYS
+from xmod_lab.bench.own_data import claims_of, grid_of, on_own_data
 from xmod_lab.bench.patients import EXTRACTOR, paper_table
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.through import grey_tables, grey_verdicts
@@ -28,7 +29,8 @@ TRANSLATORS = (
     "S-score: Dice of the scorer, a U-Net of the target trained on real images, on a translated image. A translator "
     "trained if it breaks no limit and its S-score is above that of the untranslated image in the target tested, the "
     "lower anchor (row `untranslated`; row `real` is the upper one), or its distance below, where a claim is of the "
-    "distance. Its scorer must have trained as well.\n\n"
+    "distance. Its scorer must have trained as well; there is one a fold, and what another would have said is in no "
+    "interval.\n\n"
     f"Claims of the Fréchet distance rest on `{EXTRACTOR}`: it sees contrast, which the scorer's instance-normalised "
     "features do not. They compare jackknife pseudo-values of the patients, translated and real, against those of the "
     "untranslated image as well; the table shows the distance itself. With few patients the two may order "
@@ -55,12 +57,6 @@ def names(folder: Path) -> list[str]:
     return found
 
 
-def grid_of(name: str) -> str:
-    """The grid of a suite that answers claims (``csa-lesson`` -> ``csa``), or an empty text."""
-    grid = name.rpartition("-")[0]
-    return grid if grid in CLAIMS else ""
-
-
 class Recorded(NamedTuple):
     """A recorded suite: its rows (`patient_rows`, and `translator_rows` where it has some), the distances of its
     translators, systems that did not train and why, and the verdicts."""
@@ -82,7 +78,7 @@ def recorded(name: str, folder: Path) -> Recorded:
     rows = beside(pd.read_csv(path, dtype={"patient": str}))
     real = all(dataset(str(key)).access != "phantom" for key in rows["dataset"].unique())
     texts, folds = problems_by_system(name, read_json(folder / f"{name}.json")["problems"])
-    asked = CLAIMS[grid_of(name)]
+    asked = claims_of(name)
     sick = untrained(rows, texts, {claim.metric for claim in asked})
     claims = verdicts(asked, rows, sick, real=real, sick_folds=folds)
     distances = folder / f"{name}-distances.csv"
@@ -103,7 +99,7 @@ def page(name: str, folder: Path) -> str:
     found = recorded(name, folder)
     facts = read_json(folder / f"{name}.json")
     parts = [f"# {name}", _preamble(name, found.rows, facts, found.real)]
-    if _adapts(name):
+    if adapts(name):
         taken, _ = _taken(name, folder, set(found.rows["fold"]))
         parts.append(about(found.rows, facts, taken, f"sasan-{name.rpartition('-')[2]}"))
     for place, shown in tables_by_place(name, folder, found).items():
@@ -116,12 +112,13 @@ def page(name: str, folder: Path) -> str:
 
 def tables_by_place(name: str, folder: Path, found: Recorded) -> dict[str, list[Shown]]:
     """The tables of the page of a recorded suite as they stand there, by ``data set / task``."""
-    facts, adapts, greys = read_json(folder / f"{name}.json"), _adapts(name), read_greys(name, folder)
+    facts, greys = read_json(folder / f"{name}.json"), read_greys(name, folder)
     taken, more = _taken(name, folder, set(found.rows["fold"]))
     tables: dict[str, list[Shown]] = {}
     for (key, task), part in found.rows.groupby(["dataset", "task"], sort=False):
         own = tables.setdefault(f"{key} / {task}", [])
-        for shown in adaptation_tables(part, taken) if adapts else _tables_of(part, found.distances):
+        by_images = adapts(name) or (on_own_data(name) and (part["method"] == "bigl").any())
+        for shown in adaptation_tables(part, taken) if by_images else _tables_of(part, found.distances):
             marks = [_marked(f"{key}/{task}/{one}", found.sick | more, shown) for one in shown.table["system"]]
             table = sized(shown.table, f"{key}/{task}", facts.get("weights", {})).assign(system=marks)
             own.append(shown._replace(table=table))
@@ -129,7 +126,8 @@ def tables_by_place(name: str, folder: Path, found: Recorded) -> dict[str, list[
     return tables
 
 
-def _adapts(name: str) -> bool:
+def adapts(name: str) -> bool:
+    """Whether all of a suite is of adaptation."""
     return grid_of(name).startswith("adaptation")
 
 
@@ -236,20 +234,26 @@ def _preamble(name: str, rows: pd.DataFrame, facts: dict[str, object], real: boo
         "code (of the U-Nets each modality's mean is taken, of UAGAN the whole batch's): they call too much tumour, "
         "and do not compare with networks that had Dice in the loss, or other splits. "
     )
-    once = "With one seed all this is of the networks that were trained, not of another training."
+    its, trained = "Student's", "With one seed all this is of the networks that were trained, not of another training."
+    if seeds > 1:
+        its, trained = "its", (
+            "The interval is over patients and trainings; `p` is of the patients' means over seeds, so of these "
+            "trainings, as is ± in the tables."
+        )
     return (
         f"{what} {facts['runs']} runs, {seeds} seed{'s' * (seeds > 1)}; {shape}. {facts['training_seconds']} s of "
         f"training in all; systems have the same number of steps, not of seconds. "
         f"{loss if (rows['method'] == 'uagan').any() else ''}Distances in {units}; a structure that only one of mask "
         "and truth holds costs the diagonal of its volume (`missed`: their mean count). † did not train by the limits "
         "below, in one fold at least; no claim rests on it. sd with n - 1.\n\n"
-        "A claim is a paired difference over patients with Student's 95 % interval. It decides if the interval "
+        f"A claim is a paired difference over patients with {its} 95 % interval. It decides if the interval "
         "excludes zero on data of six patients or more, the mean has one sign in all folds, and both systems trained: "
         "in the modality tested they beat both trivial answers, all background and all foreground (on the slices that "
-        f"networks see), and they break no limit of `{HEALTH}` in any run. `p` is the signed-rank test's; one "
-        "comparison in twenty decides by chance alone, and `p_holm` corrects for that within a claim. `healthy folds` "
-        f"has the difference without folds that broke a limit: it is no verdict. {once if seeds == 1 else ''}"
-    ).rstrip() + (f"\n\n{_of_translators(name)}" if "s_score" in rows and rows["s_score"].notna().any() else "")
+        f"networks see), and they break no limit of `{HEALTH}` in any run. `p` is the signed-rank test's; "
+        "by the chance of patients one comparison in twenty decides, and `p_holm` corrects for that within a claim of "
+        "this suite; by that of a single training more do. `healthy folds` "
+        f"has the difference without folds that broke a limit: it is no verdict. {trained}"
+    ) + (f"\n\n{_of_translators(name)}" if "s_score" in rows and rows["s_score"].notna().any() else "")
 
 
 def _of_translators(name: str) -> str:

@@ -176,16 +176,16 @@ def gate_rows(name: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def by_patient(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean over structures, then over seeds: one row a system, fold, patient and tested modality.
+def by_patient(rows: pd.DataFrame, *, by_seed: bool = False) -> pd.DataFrame:
+    """Mean over structures, then over seeds: one row a system, fold, patient and tested modality, and seed if asked.
 
     Translators have one more a patient, of the modality MEAN: the mean over his targets.
     """
     import pandas as pd
 
-    keys = ["dataset", "task", "system", "fold", "patient", "modality"]
+    keys = [*["seed"] * by_seed, "dataset", "task", "system", "fold", "patient", "modality"]
     values = [name for name in (*METRICS, "everything", *TRANSLATED, *PLAIN.values()) if name in rows]
-    structures = rows.groupby([*keys, "seed"], sort=False)[values].mean()
+    structures = rows.groupby(list(dict.fromkeys([*keys, "seed"])), sort=False)[values].mean()
     found = structures.groupby(level=keys, sort=False).mean().reset_index()
     if "s_score" not in found:
         return found

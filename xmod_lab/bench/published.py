@@ -46,6 +46,13 @@ def numbers() -> dict[tuple[str, str, str, str], dict[str, float]]:
     return found
 
 
+@functools.cache
+def _unprinted() -> set[tuple[str, str, str, str]]:
+    """Of which (paper, system, modality, metric) a structure is missing: their mean over structures is no mean."""
+    return {(row["paper"], row["system"], row["modality"], row["metric"]) for row in read("published")
+            if row["structure"] and not row["value"]}  # fmt: skip
+
+
 def by_structure(paper: str, system: str, modality: str, metric: str) -> tuple[float, ...]:
     """A system's numbers, a structure each, without their mean; empty where the paper has none."""
     found = numbers().get((paper, system, modality, metric), {})
@@ -58,6 +65,8 @@ def number(paper: str, system: str, modality: str, metric: str, structure: str =
     each = by_structure(paper, system, modality, metric)
     if structure or not each or paper in MEANS_AS_PRINTED:
         return found.get(structure)
+    if (paper, system, modality, metric) in _unprinted():
+        return None
     return sum(each) / len(each)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from xmod_lab.bench.own_data import PAPERS_OWN
+from xmod_lab.bench.own_data import PAPER, PAPERS_OWN
 from xmod_lab.bench.suites_adaptation import GRIDS as ADAPTATION_GRIDS
 from xmod_lab.bench.suites_adaptation import adaptation_bar
 from xmod_lab.bench.variants import FOLDS, SEEDS, variants
@@ -128,7 +128,7 @@ def translation(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
 
     A fold tests three patients of each modality, who are others in each: six are translated to a target, nine in all,
     but three are segmented in a modality. Two folds make that six. The ablations need one fold; they have the first
-    seed alone, and are compared with TarGAN's mean over seeds.
+    seed alone, and are compared with TarGAN of that seed.
     """
     found = []
     for fold in FOLDS[:2]:
@@ -227,40 +227,47 @@ GRIDS: dict[str, Grid] = {
     **ADAPTATION_GRIDS,
 }
 """the tables of the papers and of the notebooks, on phantoms and on the real glioma patients, by name"""
-SEVERAL = ("baselines",)
+SEVERAL = ("baselines", "csa")
 """grids with three seeds in the lesson as well"""
-def paper() -> list[RunSpec]:
-    """Every grid on the data of its paper, where the manifest knows how to get them, at the papers' size: one seed, and
-    of the folds those that the data set has."""
+OWN_DATA = tuple(dict.fromkeys(place.dataset for place in PAPERS_OWN.values()))
+"""the papers' own data sets"""
+
+
+def paper(key: str) -> list[RunSpec]:
+    """Every grid on the data set `key` of a paper, where the manifest knows how to get it, at the papers' size: one
+    seed, and of the folds those that the data set has."""
     found = []
     for grid in GRIDS.values():
-        for spec in grid("paper", SEEDS[:1]):
+        for spec in grid(PAPER, SEEDS[:1]):
             place = PAPERS_OWN.get((spec.dataset, spec.task_name))
-            if place and spec.fold < dataset(place.dataset).task(place.task).split.folds:
+            if place and place.dataset == key and spec.fold < dataset(place.dataset).task(place.task).split.folds:
                 found.append(replace(spec, dataset=place.dataset, task=place.task))
     return list(dict.fromkeys(found))
 
 
 def parts(name: str) -> list[str]:
-    """The suites that make up `name`: of lesson and study one a grid, else itself. Results are recorded by part."""
-    return [f"{grid}-{name}" for grid in GRIDS] if name in ("lesson", "study") else [name]
+    """The suites that make up `name`: of lesson and study one a grid, of paper one a data set, else itself. Results
+    are recorded by part."""
+    wholes = {"lesson": GRIDS, "study": GRIDS, PAPER: OWN_DATA}
+    return [f"{part}-{name}" for part in wholes[name]] if name in wholes else [name]
 
 
 def suites() -> dict[str, Callable[[], list[RunSpec]]]:
     """Every suite by name. ``<grid>-lesson`` runs one seed (those of SEVERAL three), ``<grid>-study`` three, ``-long``
-    is of a single question; lesson and study are all grids of that size."""
+    is of a single question, ``<data set>-paper`` of a paper's own data; lesson, study and paper are all of these."""
 
     def every(size: str) -> list[RunSpec]:
         return list(dict.fromkeys(spec for name in parts(size) for spec in found[name]()))
 
-    found: dict[str, Callable[[], list[RunSpec]]] = {"smoke": smoke, "paper": paper}
+    found: dict[str, Callable[[], list[RunSpec]]] = {"smoke": smoke}
+    found |= {f"{key}-{PAPER}": functools.partial(paper, key) for key in OWN_DATA}
     for name, grid in GRIDS.items():
         few = SEEDS if name in SEVERAL else SEEDS[:1]
         found[f"{name}-lesson"] = functools.partial(grid, "lesson", few)
         found[f"{name}-study"] = functools.partial(grid, "study", SEEDS)
     found["adaptation-bar-long"] = lambda: adaptation_bar("long", SEEDS[:1])
     found["shown-long"] = lambda: shown("long", SEEDS[:1])
-    return found | {size: functools.partial(every, size) for size in ("lesson", "study")}
+    return found | {size: functools.partial(every, size) for size in ("lesson", "study", PAPER)}
 
 
 def suite(name: str) -> list[RunSpec]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from xmod_lab import paths
 from xmod_lab.bench.adaptation import weights_of
 from xmod_lab.bench.claim import Claim
-from xmod_lab.bench.claims import CLAIMS
 from xmod_lab.bench.health import problems, unseen
-from xmod_lab.bench.page import grid_of, page
+from xmod_lab.bench.own_data import claims_of, grid_of
+from xmod_lab.bench.page import adapts, page
 from xmod_lab.bench.patients import TRANSLATED, gate_rows, patient_rows, scored_runs, translator_rows
 from xmod_lab.bench.suites import suite
 from xmod_lab.bench.through import grey_rows
@@ -108,11 +108,11 @@ def record(name: str, folder: Path) -> Path:
     with atomic_file(folder / f"{name}.csv") as temporary:
         rows.round(5).to_csv(temporary, index=False)
     facts = provenance(runs)
-    if grid_of(name).startswith("adaptation"):
+    if adapts(name):
         facts["weights"] = weights_of(runs)
     write_json(folder / f"{name}.json", facts)
-    if grid := grid_of(name):
-        claims = CLAIMS[grid]
+    if grid_of(name):
+        claims = claims_of(name)
         scored = scored_runs(name) if about_translators(claims) or not claims else []
         rows = patient_rows(name, scored)
         if scored:
@@ -124,7 +124,7 @@ def record(name: str, folder: Path) -> Path:
         if len(gates := gate_rows(name)):
             with atomic_file(folder / f"{name}-gates.csv") as temporary:
                 gates.round(5).to_csv(temporary, index=False)
-        if grid.startswith("adaptation") and len(greys := grey_rows(runs)):
+        if adapts(name) and len(greys := grey_rows(runs)):
             with atomic_file(folder / f"{name}-greys.csv") as temporary:
                 greys.to_csv(temporary, index=False, float_format="%.4g")
         write_text(folder / f"{name}.md", page(name, folder))

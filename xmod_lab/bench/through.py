@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from xmod_lab.bench.patients import system
 from xmod_lab.bench.systems import TRANSLATORS, UNADAPTED
 from xmod_lab.bench.translators import Shown
-from xmod_lab.bench.verdicts import corrected, judged_by, seen_as
+from xmod_lab.bench.verdicts import corrected, interval_of, judged_by, seen_as
 from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.greys import share_of_change, share_table, structure_greys
-from xmod_lab.evaluate.statistics import mean_interval
 from xmod_lab.runs import Run, prepared_of, reads_of
 
 if TYPE_CHECKING:
@@ -47,12 +46,12 @@ def grey_rows(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def patient_shares(greys: pd.DataFrame) -> pd.Series:
-    """`share_of_change` by system, fold and patient, mean over seeds."""
+    """`share_of_change` by system, fold, patient and seed."""
     import pandas as pd
 
-    keys = ["system", "fold", "patient"]
-    each = {key: share_of_change(part) for key, part in greys.groupby([*keys, "seed"], sort=False)}
-    return pd.Series(each, dtype=float).rename_axis([*keys, "seed"]).groupby(level=keys, sort=False).mean()
+    keys = ["system", "fold", "patient", "seed"]
+    each = {key: share_of_change(part) for key, part in greys.groupby(keys, sort=False)}
+    return pd.Series(each, dtype=float).rename_axis(keys)
 
 
 def grey_tables(greys: pd.DataFrame, key: str, name: str, place: Callable[[str], int]) -> list[Shown]:
@@ -63,7 +62,8 @@ def grey_tables(greys: pd.DataFrame, key: str, name: str, place: Callable[[str],
         return []
     names = sorted(dict.fromkeys(rows["system"]), key=place)
     parts = {name: rows[rows["system"] == name] for name in names}
-    spread = patient_shares(rows).groupby(level="system").agg(["mean", "std"])
+    patients = patient_shares(rows).groupby(level=["system", "fold", "patient"]).mean()
+    spread = patients.groupby(level="system").agg(["mean", "std"])
     table = share_table(parts, "structure").droplevel(1).reindex(names)[list(dict.fromkeys(rows["structure"]))]
     table = table.map(lambda share: "" if share != share else f"{share:.2f}")
     table.insert(0, "all", [f"{spread.loc[n, 'mean']:.2f} ± {spread.loc[n, 'std']:.2f}" for n in names])
@@ -96,11 +96,11 @@ def grey_verdicts(greys: pd.DataFrame, *, real: bool) -> pd.DataFrame:
         rows, _, target = _across(greys, key, name)
         wide = patient_shares(rows).unstack("system")
         for other in [one for one in TRANSLATORS if {one, "bigl"} <= set(wide)]:
-            difference = ((wide[other] - 1).abs() - (wide["bigl"] - 1).abs()).dropna()
+            difference = (wide[other] - 1).abs() - (wide["bigl"] - 1).abs()
             better = "bigl" if difference.mean() > 0 else other
             seeds = rows[rows["system"].isin(("bigl", other))].groupby("system")["seed"].nunique().min()
             reason = "one translator of each setting" if seeds < 2 else ""
-            if not mean_interval(wide[better].dropna().to_numpy())[0] > 0:
+            if not interval_of(wide[better])[1] > 0:
                 reason = f"{better}: no better than a copy"
             found.append(
                 {

@@ -1,9 +1,9 @@
 """Paired comparisons over patients, each with a verdict.
 
-A difference is method minus the other, by patient, mean over structures and seeds.
+A difference is method minus the other, by patient and seed, mean over structures.
 
-"direction seen"  Student's 95 % interval of the mean excludes zero on the side of the published difference. On patients
-                  it is "direction seen on patients", or "reproduced" where data and modality are the paper's
+"direction seen"  the 95 % interval of the mean excludes zero on the side of the published difference. On patients it is
+                  "direction seen on patients", or "reproduced" where data and modality are the paper's
 "not seen"        it excludes zero on the other side
 "cannot tell"     it includes zero; or one of the two systems, or the scorer of translators, did not train; or the mean
                   has another sign in another fold, whose networks were trained on other patients; or there are five
@@ -14,11 +14,13 @@ the other one is what such claims say. Where a claim says how large a difference
 before interval, p and folds decide; and a method that broke no limit, but is no better than a trivial answer in the
 modality tested, has missed that bar: "not seen", if its interval lies below it.
 
-The interval is of the networks that were trained: with one seed it says nothing of another training. The numbers of
-the health limits are older than the recorded runs. That a missed structure is counted by patient, that a system must
-beat both trivial answers and that folds must agree was added later, and can only turn a verdict into "cannot tell".
-That a paper's table decides the direction was settled after the runs, too. The rules of lower bounds and of least
-differences are older than the runs that they are about, and no older verdict hangs on them.
+The interval is over patients and, where there are several seeds, trainings (`statistics.crossed_interval`); with one
+seed it is Student's, of the networks that were trained, and says nothing of another training. p is of the patients'
+means over seeds. That trainings count was settled before a claim had several. The numbers of the health limits are
+older than the recorded runs. That a missed structure is counted by patient, that a system must beat both trivial
+answers and that folds must agree was added later, and can only turn a verdict into "cannot tell". That a paper's table
+decides the direction was settled after the runs, too. The rules of lower bounds and of least differences are older than
+the runs that they are about, and no older verdict hangs on them.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from xmod_lab.bench.patients import ERRORS, NAMES, PLAIN, SHARES, TRANSLATED, by
 from xmod_lab.bench.systems import MEAN, NOT_ADAPTED, UNADAPTED
 from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.scored import SCORER
-from xmod_lab.evaluate.statistics import ALPHA, holm, mean_interval, signed_rank, smallest_p
+from xmod_lab.evaluate.statistics import ALPHA, crossed_interval, holm, signed_rank, smallest_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +59,7 @@ def untrained(rows: pd.DataFrame, problems: Mapping[str, str], asked: Collection
     answer lies above zero. A segmenter's gain is in Dice over the better of all background (0) and all foreground
     (`everything`), a translator's over the untranslated image, in the score that a claim is about.
     """
-    found, values = dict(problems), by_patient(rows)
+    found, values = dict(problems), by_patient(rows, by_seed=True)
     scores = ["s_score", "fd", *(name for name in ERRORS if name in asked)]
     for value, trivial, to, what, sign in (
         ("dice", "everything", "", "a trivial answer", 1),
@@ -65,8 +67,8 @@ def untrained(rows: pd.DataFrame, problems: Mapping[str, str], asked: Collection
     ):
         given = values[values[value].notna()] if value in values else values.head(0)
         for (key, task, system, modality), part in given.groupby(["dataset", "task", "system", "modality"]):
-            gain = (sign * (part[value] - part[trivial])).dropna().to_numpy()
-            if not mean_interval(gain)[0] > 0:
+            part = part.set_index(["fold", "patient", "seed"])
+            if not interval_of(sign * (part[value] - part[trivial]))[1] > 0:
                 found[f"{key}/{task}/{system}/{to}{modality}"] = f"{to or 'in '}{modality} no better than {what}"
     return found
 
@@ -93,9 +95,9 @@ def verdicts(
         here = rows[(rows["dataset"] == claim.dataset) & (rows["task"] == claim.task)]
         if claim.structure:
             here = here[here["structure"] == claim.structure]
-        here = by_patient(_same_seeds(here[here["system"].isin(claim.systems)]))
+        here = by_patient(_same_seeds(here[here["system"].isin(claim.systems)]), by_seed=True)
         here = here[here["modality"] == claim.modality]
-        wide = here.pivot_table(index=["fold", "patient"], columns="system", values=claim.metric)
+        wide = here.pivot_table(index=["fold", "patient", "seed"], columns="system", values=claim.metric)
         line = {
             "claim": claim.key,
             "data set": f"{claim.dataset}/{claim.task}",
@@ -106,14 +108,15 @@ def verdicts(
             "published": "" if claim.published is None else f"{claim.published:+g}",
         }
         if absent := [s for s in claim.systems if s not in wide]:
-            found.append(line | {"n": 0, "difference": "", "interval": "", "verdict": "not run", "reason": absent[0]})
+            nothing = {"n": 0, "seeds": 0, "difference": "", "interval": "", "verdict": "not run"}
+            found.append(line | nothing | {"reason": absent[0]})
             continue
         scale = 100 if claim.metric in SHARES else 1
         form = "+.3g" if claim.metric in TRANSLATED and scale == 1 else "+.2f"
         difference = wide[claim.method] - wide[claim.other]
         if claim.less:
             difference = difference - (wide[claim.less[0]] - wide[claim.less[1]])
-        difference = (difference * scale).dropna()
+        difference = difference * scale
         seen, own = seen_as(real, claim.same_data), f"{claim.dataset}/{claim.task}/{claim.method}/{claim.modality}"
         barred = claim.least > 0 and own in short
         reason = _sick(claim, {key: why for key, why in short.items() if not (barred and key == own)})
@@ -143,11 +146,11 @@ def gate_verdicts(
     found, short = [], _short(sick, sick_folds or {})
     for name, part in rows[rows["map"].str.startswith("gate/segmentation/")].groupby("map", sort=True):
         place = f"{part['dataset'].iloc[0]}/{part['task'].iloc[0]}"
-        by = [part["fold"], part["patient"]]
-        difference = (part["ratio"] - part["untrained"]).groupby(by).mean().dropna()
-        above, _ = mean_interval((part["ratio"] - 1).groupby(by).mean().dropna().to_numpy())
-        own = (f"{place}/uagan", f"{place}/uagan/")
-        reason = next((why for key, why in short.items() if key == own[0] or key.startswith(own[1])), "")
+        by = [part["fold"], part["patient"], part["seed"]]
+        difference = (part["ratio"] - part["untrained"]).groupby(by).mean()
+        _, above, _ = interval_of((part["ratio"] - 1).groupby(by).mean())
+        asked = (f"{place}/uagan", *(f"{place}/uagan/{modality}" for modality in part["modality"].unique()))
+        reason = next((short[key] for key in asked if key in short), "")
         judged = judged_by(difference, 1, reason, seen_as(real, False), form="+.3f")
         if judged["verdict"].startswith("direction") and not above > 0:
             judged |= {"verdict": "cannot tell", "reason": "the ratio itself is not above 1"}
@@ -174,11 +177,11 @@ def _same_seeds(rows: pd.DataFrame) -> pd.DataFrame:
 def judged_by(
     difference: pd.Series, direction: int, reason: str, seen: str, form: str = "+.2f", least: float = 0.0
 ) -> dict[str, Any]:
-    """Columns n to reason of one comparison; `difference` is indexed by fold and patient, and to be above `least`."""
-    values = difference.to_numpy()
-    low, high = mean_interval(values)
+    """Columns n, seeds to reason of one comparison; `difference` is indexed by fold, patient and seed, and to be above
+    `least`. Patients without a value of each seed are left out."""
+    patients, low, high = interval_of(difference)
     decided = low > least or high < least
-    folds = difference.groupby(level=0).mean()
+    values, folds = patients.to_numpy(), patients.groupby(level=0).mean()
     if not reason and smallest_p(len(values)) >= ALPHA:
         reason = f"{len(values)} patients are too few"
     if not reason and decided and (folds > least).any() and (folds < least).any():
@@ -188,6 +191,7 @@ def judged_by(
         verdict = seen if (low > least) == (direction > 0) else "not seen"
     return {
         "n": len(values),
+        "seeds": difference.index.get_level_values("seed").nunique(),
         "difference": f"{values.mean():{form}}",
         "interval": f"{low:{form}} to {high:{form}}",
         "p": signed_rank(values - least)[0],
@@ -196,15 +200,24 @@ def judged_by(
     }
 
 
+def interval_of(difference: pd.Series) -> tuple[pd.Series, float, float]:
+    """The patients' means over seeds, by fold and patient, and the interval of their mean over patients and seeds, of a
+    difference by fold, patient and seed."""
+    table = difference.unstack("seed").dropna()
+    return table.mean(axis=1), *crossed_interval([part.to_numpy() for _, part in table.groupby(level=0)])
+
+
 def corrected(table: pd.DataFrame) -> pd.DataFrame:
     """The table with p as text and, behind it, p_holm within each claim."""
     if "p" not in table:
         return table
     for _, rows in table.groupby("claim"):
-        adjusted = holm(rows["p"].to_numpy(dtype=float))
-        least = smallest_p(int(rows["n"].max())) * rows["p"].notna().sum()
-        text = [f"{p:.2g}" if p == p else "" for p in adjusted]
-        table.loc[rows.index, "p_holm"] = text if least < ALPHA else "cannot reach 0.05"
+        p = rows["p"].to_numpy(dtype=float)
+        text = []
+        for i, (adjusted, n) in enumerate(zip(holm(p), rows["n"], strict=True)):
+            best = holm([*p[:i], min(p[i], smallest_p(int(n))), *p[i + 1 :]])[i]  # had all its patients one sign
+            text.append("" if adjusted != adjusted else "cannot reach 0.05" if best >= ALPHA else f"{adjusted:.2g}")
+        table.loc[rows.index, "p_holm"] = text
     table["p"] = [f"{p:.2g}" if p == p else "" for p in table["p"]]
     order = [c for c in table if c not in ("p", "p_holm", "verdict", "healthy folds", "reason")]
     apart = ["healthy folds"] if "healthy folds" in table and table["healthy folds"].any() else []
@@ -213,10 +226,9 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
 
 def _without(difference: pd.Series, folds: set[int], form: str) -> str:
     """Mean and interval of the folds in which both systems trained, as text."""
-    kept = difference[~difference.index.get_level_values(0).isin(folds)].to_numpy()
+    kept, low, high = interval_of(difference[~difference.index.get_level_values(0).isin(folds)])
     if len(kept) < 2:
         return "none"
-    low, high = mean_interval(kept)
     return f"{kept.mean():{form}}, {low:{form}} to {high:{form}}, n {len(kept)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from xmod_lab.errors import LabError
-from xmod_lab.evaluate.statistics import ALPHA
+from xmod_lab.evaluate.statistics import ALPHA, smallest_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +21,11 @@ class Ranking(NamedTuple):
 
     @property
     def groups(self) -> list[tuple[str, str]]:
-        """First and last of each longest row of systems whose ranks differ by less than the critical difference."""
+        """First and last of each longest row of systems that patients cannot part: whose ranks differ by less than the
+        critical difference; all of them where Friedman's test finds none, or with five patients or fewer."""
         names, values = list(self.ranks.index), self.ranks.to_numpy()
+        if self.p >= ALPHA or smallest_p(self.n) >= ALPHA:
+            return [(str(names[0]), str(names[-1]))]
         found: list[tuple[int, int]] = []
         for i, value in enumerate(values):
             last = max(j for j in range(i, len(values)) if values[j] - value < self.critical)

@@ -91,6 +91,41 @@ def mean_interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, 
     return float(np.mean(differences) - half), float(np.mean(differences) + half)
 
 
+def crossed_interval(folds: Sequence[np.ndarray], level: float = 0.95) -> tuple[float, float]:
+    """Interval of a mean difference over patients and trainings; NaN for fewer than two patients.
+
+    folds: one array a fold, (patients, seeds), all with the same seeds; whoever is tested in a fold is seen by the same
+    networks, one a seed. The variance of the mean is that of patients, and what trainings add to it,
+
+        (MS_patients + max(0, MS_trainings - MS_rest)) / (patients * seeds),
+
+    mean squares of patients over all folds, of trainings and rest within folds. Degrees of freedom by Satterthwaite
+    (1946), at least those of the smaller factor. With one seed, or where trainings differ no more than the rest does,
+    it is `mean_interval` of the patients' means, which is of these networks alone: where trainings spread as patients
+    do, that one misses the true mean of six patients and three seeds 20 times in 100, this one 5.
+    """
+    from scipy.stats import t
+
+    means = np.concatenate([np.mean(fold, axis=1) for fold in folds]) if folds else np.empty(0)
+    n, seeds = len(means), folds[0].shape[1] if folds else 0
+    if n < 2 or seeds < 2:
+        return mean_interval(means, level)
+    trainings, free = 0.0, len(folds) * (seeds - 1)
+    rest, left = 0.0, (seeds - 1) * (n - len(folds))
+    for fold in folds:
+        shift = fold.mean(0) - fold.mean()
+        trainings += len(fold) * float((shift**2).sum()) / free
+        rest += float(((fold - fold.mean(1, keepdims=True) - shift) ** 2).sum()) / max(left, 1)
+    patients = seeds * float(means.var(ddof=1))
+    if trainings <= rest:
+        return mean_interval(means, level)
+    variance = patients + trainings - rest
+    terms = patients**2 / (n - 1) + trainings**2 / free + rest**2 / max(left, 1)
+    degrees = max(variance**2 / terms, min(n - 1, free))
+    half = t.ppf((1 + level) / 2, degrees) * np.sqrt(variance / (n * seeds))
+    return float(np.mean(means) - half), float(np.mean(means) + half)
+
+
 def compare(
     table: pd.DataFrame, baseline: str, metric: str, *, methods: Sequence[str] | None = None, seed: int = 0
 ) -> pd.DataFrame:

@@ -47,7 +47,8 @@ def record(name: str, folder: Path, where: Callable[..., text.Where]) -> Record:
 
     where: where addresses lead that are written in a file of the project's folder of that name, and on which page.
     """
-    from xmod_lab.bench.page import grid_of, verdict_counts
+    from xmod_lab.bench.own_data import grid_of
+    from xmod_lab.bench.page import verdict_counts
 
     about = text.html(abouts(folder).get(name, ""), where("results", ""))
     claims = text.html(verdict_counts(name, folder)) if grid_of(name) else ""

@@ -70,8 +70,8 @@ def critical_differences(rankings: Mapping[str, Ranking], *, title: str = "") ->
                                 gridspec_kw={"height_ratios": heights})  # fmt: skip
     for axis, (name, one) in zip(axes[:, 0], rankings.items(), strict=True):
         _ranks(axis, one)
-        axis.set_title(f"{name}: {one.n} patients, Friedman's p {one.p:.2g}, critical difference {one.critical:.2f}",
-                       fontsize=9.5)  # fmt: skip
+        found = f"Friedman's p {one.p:.2g} of these networks, critical difference {one.critical:.2f}"
+        axis.set_title(f"{name}: {one.n} patients, {found}", fontsize=9.5)
     if title:
         figure.suptitle(title)
     return figure
@@ -112,8 +112,9 @@ def cost(table: pd.DataFrame, *, columns: Sequence[str] = ("seconds", "parameter
     for axis, column in zip(axes[0], columns, strict=True):
         for number, row in enumerate(rows.to_dict("records"), 1):
             inside, ink = (COLOURS[4], "white") if row["trained"] else ("white", COLOURS[4])
+            text = f"{number}  {row['system']}" + " (time not recorded)" * (row["seconds"] != row["seconds"])
             axis.plot(row[column], row["dice"], "o", markersize=13, color=COLOURS[4], markerfacecolor=inside, alpha=0.9,
-                      label=f"{number}  {row['system']}")  # fmt: skip
+                      label=text)  # fmt: skip
             axis.annotate(str(number), (row[column], row["dice"]), ha="center", va="center", fontsize=7.5, color=ink)
         axis.set(xscale="log", xlabel=labels.get(column, column))
         axis.grid(axis="both")
