@@ -180,14 +180,14 @@ def sasan(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
     return found + adapted(("cyclegan", "sasan"), "brain_tumour", "sasan", profile, 0, seeds)
 
 
-def sasan_translators(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
-    """The translators of SASAN's Table 1 alone, from MR to CT, with their scorer: `sasan` has no time for three seeds,
-    and what README says of SASAN should not rest on one training."""
+def sasan_seeds(profile: str, seeds: Sequence[int]) -> list[RunSpec]:
+    """CycleGAN and SASAN from MR to CT with their scorer, the first claim of SASAN's Table 1. The lesson has time for
+    three seeds of these two, not of the whole table, and README's line about SASAN should not rest on one training."""
     found = []
     for fold in FOLDS[:2]:
         place: dict[str, Any] = {"dataset": "whole_heart", "task": "sasan_mr_to_ct", "profile": profile, "fold": fold}
-        found.append(scorer_of(RunSpec(ADAPTERS[0], **place)))
-        found += [RunSpec(m, seed=seed, **place) for seed in seeds for m in ADAPTERS]
+        found.append(scorer_of(RunSpec("sasan", **place)))
+        found += [RunSpec(m, seed=seed, **place) for seed in seeds for m in ("cyclegan", "sasan")]
     return found
 
 
@@ -232,14 +232,14 @@ GRIDS: dict[str, Grid] = {
     "translation": translation,
     "translation-real": translation_real,
     "sasan": sasan,
-    "sasan-translators": sasan_translators,
+    "sasan-seeds": sasan_seeds,
     "sasan-ablations": sasan_ablations,
     "sasan-real": sasan_real,
     "paired": paired,
     **ADAPTATION_GRIDS,
 }
 """the tables of the papers and of the notebooks, on phantoms and on the real glioma patients, by name"""
-SEVERAL = ("baselines", "csa", "csa-ablations", "sasan-translators")
+SEVERAL = ("baselines", "csa", "csa-ablations", "sasan-seeds")
 """grids with three seeds in the lesson as well"""
 OWN_DATA = tuple(dict.fromkeys(place.dataset for place in PAPERS_OWN.values()))
 """the papers' own data sets"""
