@@ -145,6 +145,18 @@ def test_distances_keep_their_unit() -> None:
     assert (found["difference"], found["verdict"]) == ("-1.00", "direction seen")
 
 
+def test_an_unfinished_grid_is_judged_by_the_seeds_that_all_folds_have() -> None:
+    values = {"old": A, "new": [a + 0.1 + 0.01 * i for i, a in enumerate(A)]}
+    more = rows_of({"old": A, "new": A}, seed=1)
+    claim = Claim("X", "new", "old", "M", "dice", 1.0, "d", "t")
+    first, second = rows_of(values), more[more["fold"] == 1]
+    (found,) = verdicts([claim], pd.concat([first, second]), {}, real=False).to_dict("records")
+    assert (found["seeds"], found["n"], found["verdict"]) == (1, 6, "direction seen"), "fold 0 has no second seed"
+    assert found["difference"] == "+12.50"
+    (found,) = verdicts([claim], pd.concat([first[first["fold"] == 0], second]), {}, real=False).to_dict("records")
+    assert (found["verdict"], found["reason"]) == ("not run", "no seed that both have in every fold")
+
+
 def test_structures_and_seeds_are_averaged_before_patients_count() -> None:
     rows = pd.concat([rows_of({"s": [0.2, 0.4]}, structures=("a",)), rows_of({"s": [0.6, 0.8]}, structures=("b",)),
                       rows_of({"s": [0.5, 0.5]}, structures=("a",), seed=1)])

@@ -12,6 +12,7 @@ import pytest
 
 from xmod_lab.bench import evidence, overview
 from xmod_lab.bench.claims import ABOUT, CLAIMS
+from xmod_lab.bench.correction import UNREACHABLE
 from xmod_lab.bench.own_data import PAPERS_OWN, at_papers
 from xmod_lab.bench.page import page
 from xmod_lab.bench.patients import system
@@ -41,23 +42,29 @@ SEEN, ON_PATIENTS = "direction seen", "direction seen on patients"
     ],
 )
 def test_a_claim_is_as_good_as_its_weakest_comparison(each: list[tuple[str, str]], verdict: str, why: str) -> None:
-    assert evidence.judged([v for v, _ in each], [kind for _, kind in each], [True] * len(each)) == (verdict, why)
+    assert evidence.judged([v for v, _ in each], [kind for _, kind in each], ["0.01"] * len(each)) == (verdict, why)
 
 
 def test_what_correction_does_not_keep_turns_no_claim() -> None:
     verdicts, kinds = [SEEN, "not seen", "cannot tell"], ["", "", "x"]
-    found = evidence.judged(verdicts, kinds, [True, False, False])
+    found = evidence.judged(verdicts, kinds, ["0.01", "0.06", ""])
     assert found == ("cannot tell", "the other way, but not after correction (1), x (1)")
-    assert evidence.judged([SEEN, SEEN], ["", ""], [False, False])[0] == SEEN, "all of them need none"
+    found = evidence.judged(verdicts, kinds, ["0.01", UNREACHABLE, ""])
+    assert found == ("cannot tell", "the other way, with too few patients for correction (1), x (1)")
+    assert evidence.judged([SEEN, SEEN], ["", ""], ["0.2", UNREACHABLE])[0] == SEEN, "all of them need none"
 
 
 def test_of_two_records_of_a_comparison_the_better_counts() -> None:
     same = dict(zip(("on", "claim", "data set", "tested on", "metric", "comparison"), "abcdef", strict=True))
     sizes = [("lesson", 1), ("long", 1), ("lesson", 3), ("smoke", 3)]
-    table = pd.DataFrame([same | {"profile": profile, "seeds": seeds} for profile, seeds in sizes])
+    more = {"p": "0.02", "n": 12}
+    table = pd.DataFrame([same | more | {"profile": profile, "seeds": seeds} for profile, seeds in sizes])
     assert evidence.best(table)["profile"].tolist() == ["lesson"] and evidence.best(table)["seeds"].tolist() == [3]
     assert evidence.best(table.head(2))["profile"].tolist() == ["long"]
-    assert len(evidence.best(pd.concat([table, table.assign(metric="HD")]))) == 2
+    two = evidence.best(pd.concat([table, table.assign(metric="HD", p="0.03")], ignore_index=True))
+    assert two["p_holm"].tolist() == ["0.04", "0.04"], "corrected for the two that count, not for eight"
+    six = evidence.best(pd.concat([table, table.assign(metric="HD")], ignore_index=True).assign(n=6, p="0.04"))
+    assert six["p_holm"].tolist() == [UNREACHABLE] * 2, "least p of six patients is 0.03125"
 
 
 @pytest.mark.parametrize(

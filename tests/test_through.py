@@ -84,6 +84,9 @@ def test_comparison_of_settings_is_seen_not_seen_or_left_open() -> None:
     twice = pd.concat([greys(clear), greys(clear, seed=1)])
     assert set(grey_verdicts(twice, real=True)["verdict"]) == {"direction seen on patients"}
     assert set(grey_verdicts(greys(clear), real=False)["reason"]) == {"one translator of each setting"}
+    one_more = pd.concat([greys(clear), greys({"bigl": 0.9}, seed=1)])
+    (alone,) = grey_verdicts(one_more, real=False).to_dict("records")
+    assert (alone["seeds"], alone["reason"], alone["difference"]) == (1, "one translator of each setting", "+0.99")
     few = pd.concat([greys(clear, 5), greys(clear, 5, seed=1)])
     assert set(grey_verdicts(few, real=False)["verdict"]) == {"cannot tell"}
     assert len(grey_verdicts(greys({"bigl": 1.0, "sifa": 0.0}), real=False)) == 0

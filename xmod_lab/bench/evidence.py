@@ -3,7 +3,9 @@
 A claim is as good as its weakest comparison. On phantoms it is "direction seen" if every comparison is, "not seen" if
 one goes the other way and still does after Holm's correction (of many equal systems some are turned round by chance),
 else "cannot tell"; "not run" if none of its systems was trained there. The same of patients, in their own words
-(`verdicts.seen_as`). Of two records of a comparison the one with more seeds counts, then the one with more steps.
+(`verdicts.seen_as`). Of two records of a comparison the one with more seeds counts, then the one with more steps;
+correction is over the comparisons of a claim that count, of whatever suites. Six patients do not pass it where a claim
+has several comparisons: such a claim can be seen, but not "not seen".
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from xmod_lab import paths
 from xmod_lab.bench.claims import ABOUT, CLAIMS
+from xmod_lab.bench.correction import UNREACHABLE, held
 from xmod_lab.bench.own_data import PAPERS_OWN, grid_of, on_own_data
 from xmod_lab.bench.page import Recorded, names, recorded
 from xmod_lab.bench.suites import suite
@@ -82,7 +85,7 @@ def records(folder: Path) -> dict[str, Recorded]:
 def comparisons(folder: Path) -> pd.DataFrame:
     """Every comparison of every recorded suite: `suite`, `on` (of WHERE), `profile`, what `verdicts.verdicts` gives,
     and as numbers `effect`, `low`, `high`, `published_size`, in its metric's unit (shares in points). `why` is the kind
-    of the reason for "cannot tell", `kind_of`; `kept` whether p_holm is below ALPHA."""
+    of the reason for "cannot tell", `kind_of`."""
     import pandas as pd
 
     parts = []
@@ -91,7 +94,6 @@ def comparisons(folder: Path) -> pd.DataFrame:
         on = OWN if on_own_data(name) else "patients" if record.real else "phantoms"
         parts.append(record.claims.assign(suite=name, on=on, profile=profiles))
     table = pd.concat(parts, ignore_index=True)
-    table["kept"] = pd.to_numeric(table["p_holm"], errors="coerce") < ALPHA
     ends = table["interval"].fillna("").str.split(" to ", expand=True)
     for column, text in (("effect", table["difference"]), ("low", ends[0]), ("high", ends[1]),
                          ("published_size", table["published"])):  # fmt: skip
@@ -150,7 +152,7 @@ def answers(folder: Path) -> pd.DataFrame:
                                "published": about.published}  # fmt: skip
         for where in WHERE:
             part = table[(table["claim"] == key) & (table["on"] == where)]
-            verdict, reason = judged(part["verdict"], part["why"], part["kept"])
+            verdict, reason = judged(part["verdict"], part["why"], part["p_holm"])
             row |= {where: verdict, f"{where}: comparisons": counted(part["verdict"]),
                     f"{where}: seeds": seeds_of(part["seeds"]), f"{where}: why": reason}  # fmt: skip
         if row[OWN] == NOT_RUN:
@@ -161,26 +163,32 @@ def answers(folder: Path) -> pd.DataFrame:
 
 
 def best(table: pd.DataFrame) -> pd.DataFrame:
-    """Of the records of one comparison the one with more seeds, then more steps."""
+    """Of the records of one comparison the one with more seeds, then more steps; `p_holm` within claims."""
+    import pandas as pd
+
     same = ["on", "claim", "data set", "tested on", "metric", "comparison"]
     sizes = table["profile"].map(lambda names: max(profile_of(name).steps for name in names.split(", ")))
     order = table.assign(size=sizes).sort_values(["seeds", "size"], ascending=False, kind="stable").index
-    return table.loc[order].drop_duplicates(same).sort_index()
+    found = table.loc[order].drop_duplicates(same).sort_index()
+    for _, rows in found.groupby(["on", "claim"]):
+        found.loc[rows.index, "p_holm"] = held(pd.to_numeric(rows["p"], errors="coerce").tolist(), rows["n"])
+    return found
 
 
-def judged(verdicts: Iterable[str], kinds: Iterable[str], kept: Iterable[bool]) -> tuple[str, str]:
-    """The verdict of a claim from those of its comparisons, which of them correction keeps, and a line of why, from the
-    kinds of their reasons."""
-    each = [one for one in zip(verdicts, kinds, kept, strict=True) if one[0] != NOT_RUN]
+def judged(verdicts: Iterable[str], kinds: Iterable[str], holms: Iterable[str]) -> tuple[str, str]:
+    """The verdict of a claim from those of its comparisons and their p_holm (`verdicts.held`), and a line of why, from
+    the kinds of their reasons."""
+    each = [one for one in zip(verdicts, kinds, holms, strict=True) if one[0] != NOT_RUN]
     if not each:
         return NOT_RUN, "no recorded suite compares it there"
-    turned = sum(verdict == NOT_SEEN and sure for verdict, _, sure in each)
+    turned = sum(verdict == NOT_SEEN and p != UNREACHABLE and float(p) < ALPHA for verdict, _, p in each)
     if turned:
         return NOT_SEEN, f"{turned} of {len(each)} comparisons go the other way, after correction"
     counts: dict[str, int] = {}
-    for verdict, kind, _ in each:
+    for verdict, kind, p in each:
         if verdict in (CANNOT, NOT_SEEN):
-            kind = "the other way, but not after correction" if verdict == NOT_SEEN else kind
+            short = "with too few patients for" if p == UNREACHABLE else "but not after"
+            kind = f"the other way, {short} correction" if verdict == NOT_SEEN else kind
             counts[kind] = counts.get(kind, 0) + 1
     if not counts:
         return each[0][0], "every comparison"

@@ -251,7 +251,7 @@ def _preamble(name: str, rows: pd.DataFrame, facts: dict[str, object], real: boo
         "in the modality tested they beat both trivial answers, all background and all foreground (on the slices that "
         f"networks see), and they break no limit of `{HEALTH}` in any run. `p` is the signed-rank test's; "
         "by the chance of patients one comparison in twenty decides, and `p_holm` corrects for that within a claim of "
-        "this suite; by that of a single training more do. `healthy folds` "
+        f"this suite{'' if seeds > 1 else '; by that of a single training more do'}. `healthy folds` "
         f"has the difference without folds that broke a limit: it is no verdict. {trained}"
     ) + (f"\n\n{_of_translators(name)}" if "s_score" in rows and rows["s_score"].notna().any() else "")
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from xmod_lab.bench.correction import corrected
 from xmod_lab.bench.patients import system
 from xmod_lab.bench.systems import TRANSLATORS, UNADAPTED
 from xmod_lab.bench.translators import Shown
-from xmod_lab.bench.verdicts import corrected, interval_of, judged_by, seen_as
+from xmod_lab.bench.verdicts import complete, interval_of, judged_by, seen_as
 from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.greys import share_of_change, share_table, structure_greys
 from xmod_lab.runs import Run, prepared_of, reads_of
@@ -98,7 +99,7 @@ def grey_verdicts(greys: pd.DataFrame, *, real: bool) -> pd.DataFrame:
         for other in [one for one in TRANSLATORS if {one, "bigl"} <= set(wide)]:
             difference = (wide[other] - 1).abs() - (wide["bigl"] - 1).abs()
             better = "bigl" if difference.mean() > 0 else other
-            seeds = rows[rows["system"].isin(("bigl", other))].groupby("system")["seed"].nunique().min()
+            seeds = complete(difference).shape[1]
             reason = "one translator of each setting" if seeds < 2 else ""
             if not interval_of(wide[better])[1] > 0:
                 reason = f"{better}: no better than a copy"

@@ -29,11 +29,12 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xmod_lab.bench.claim import Claim
+from xmod_lab.bench.correction import corrected
 from xmod_lab.bench.patients import ERRORS, NAMES, PLAIN, SHARES, TRANSLATED, by_patient
 from xmod_lab.bench.systems import MEAN, NOT_ADAPTED, UNADAPTED
 from xmod_lab.data.manifest import dataset
 from xmod_lab.evaluate.scored import SCORER
-from xmod_lab.evaluate.statistics import ALPHA, crossed_interval, holm, signed_rank, smallest_p
+from xmod_lab.evaluate.statistics import ALPHA, crossed_interval, signed_rank, smallest_p
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,8 +69,10 @@ def untrained(rows: pd.DataFrame, problems: Mapping[str, str], asked: Collection
         given = values[values[value].notna()] if value in values else values.head(0)
         for (key, task, system, modality), part in given.groupby(["dataset", "task", "system", "modality"]):
             part = part.set_index(["fold", "patient", "seed"])
-            if not interval_of(sign * (part[value] - part[trivial]))[1] > 0:
-                found[f"{key}/{task}/{system}/{to}{modality}"] = f"{to or 'in '}{modality} no better than {what}"
+            _, low, _ = interval_of(sign * (part[value] - part[trivial]))
+            if not low > 0:
+                why = "no better" if low == low else "too few patients or seeds to tell whether it is better"
+                found[f"{key}/{task}/{system}/{to}{modality}"] = f"{to or 'in '}{modality} {why} than {what}"
     return found
 
 
@@ -178,7 +181,11 @@ def judged_by(
     difference: pd.Series, direction: int, reason: str, seen: str, form: str = "+.2f", least: float = 0.0
 ) -> dict[str, Any]:
     """Columns n, seeds to reason of one comparison; `difference` is indexed by fold, patient and seed, and to be above
-    `least`. Patients without a value of each seed are left out."""
+    `least`. "not run" where no seed has a value in every fold."""
+    table = complete(difference)
+    if table.empty:
+        nothing = {"n": 0, "seeds": 0, "difference": "", "interval": "", "verdict": "not run"}
+        return nothing | {"reason": "no seed that both have in every fold"}
     patients, low, high = interval_of(difference)
     decided = low > least or high < least
     values, folds = patients.to_numpy(), patients.groupby(level=0).mean()
@@ -191,7 +198,7 @@ def judged_by(
         verdict = seen if (low > least) == (direction > 0) else "not seen"
     return {
         "n": len(values),
-        "seeds": difference.index.get_level_values("seed").nunique(),
+        "seeds": table.shape[1],
         "difference": f"{values.mean():{form}}",
         "interval": f"{low:{form}} to {high:{form}}",
         "p": signed_rank(values - least)[0],
@@ -203,25 +210,15 @@ def judged_by(
 def interval_of(difference: pd.Series) -> tuple[pd.Series, float, float]:
     """The patients' means over seeds, by fold and patient, and the interval of their mean over patients and seeds, of a
     difference by fold, patient and seed."""
-    table = difference.unstack("seed").dropna()
+    table = complete(difference)
     return table.mean(axis=1), *crossed_interval([part.to_numpy() for _, part in table.groupby(level=0)])
 
 
-def corrected(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with p as text and, behind it, p_holm within each claim."""
-    if "p" not in table:
-        return table
-    for _, rows in table.groupby("claim"):
-        p = rows["p"].to_numpy(dtype=float)
-        text = []
-        for i, (adjusted, n) in enumerate(zip(holm(p), rows["n"], strict=True)):
-            best = holm([*p[:i], min(p[i], smallest_p(int(n))), *p[i + 1 :]])[i]  # had all its patients one sign
-            text.append("" if adjusted != adjusted else "cannot reach 0.05" if best >= ALPHA else f"{adjusted:.2g}")
-        table.loc[rows.index, "p_holm"] = text
-    table["p"] = [f"{p:.2g}" if p == p else "" for p in table["p"]]
-    order = [c for c in table if c not in ("p", "p_holm", "verdict", "healthy folds", "reason")]
-    apart = ["healthy folds"] if "healthy folds" in table and table["healthy folds"].any() else []
-    return table[[*order, "p", "p_holm", "verdict", *apart, "reason"]]
+def complete(values: pd.Series) -> pd.DataFrame:
+    """Values by fold, patient and seed as a table of patients and seeds. Folds without any are left out, then seeds
+    that one of the others lacks (a grid may not be finished), then patients who lack a seed."""
+    table = values.unstack("seed").dropna(how="all")
+    return table.loc[:, table.notna().groupby(level=0).any().all()].dropna()
 
 
 def _without(difference: pd.Series, folds: set[int], form: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from xmod_lab.evaluate.statistics import ALPHA
 from xmod_lab.view.plots import BESIDE
 from xmod_lab.view.style import COLOURS
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from xmod_lab.evaluate.ranking import Ranking
 
-VERDICTS = {"direction seen": COLOURS[2], "direction seen on patients": COLOURS[2], "reproduced": COLOURS[2],
+VERDICTS = {"direction seen": COLOURS[2], "direction seen on patients": COLOURS[4], "reproduced": COLOURS[2],
             "not seen": COLOURS[5], "cannot tell": "0.55"}  # fmt: skip
 """colour of each; the legend and the marker's shape say it as well"""
 SHAPES = {"not seen": "s", "cannot tell": "o"}
@@ -26,7 +27,8 @@ def forest(table: pd.DataFrame, *, unit: str = "Dice points", title: str = "") -
     """Effects with their intervals, a row a comparison, and the papers' as open triangles.
 
     table: `effect`, `low`, `high`, `published_size` (NaN where the paper has none), `verdict`, and the row's text in
-    `comparison`; rows with equal `group` stand together below its name. Right of zero the first system is higher.
+    `comparison`; rows with equal `group`, of one line or more, stand together below it. Right of zero the first system
+    is higher.
     """
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
@@ -35,7 +37,9 @@ def forest(table: pd.DataFrame, *, unit: str = "Dice points", title: str = "") -
     heads = list(dict.fromkeys(table["group"]))
     places, names, y = {}, {}, 0.0
     for head in heads:
-        names[y] = str(head)
+        deeper = 0.4 * str(head).count("\n")
+        names[y + deeper] = str(head)
+        y += 2 * deeper
         for row in (r for r in rows if r["group"] == head):
             y += 1
             places[row["place"]] = y
@@ -49,7 +53,8 @@ def forest(table: pd.DataFrame, *, unit: str = "Dice points", title: str = "") -
     axis.axvline(0, color="0.2", linewidth=0.8)
     axis.set_yticks([places[r["place"]] for r in rows], [r["comparison"] for r in rows], fontsize=8)
     for at, name in names.items():
-        axis.text(0.0, at, name, transform=axis.get_yaxis_transform(), fontsize=8.5, fontweight="bold", va="center")
+        axis.text(0.006, at, name, transform=axis.get_yaxis_transform(), fontsize=8.5, fontweight="bold", va="center",
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0})  # fmt: skip
     axis.set(xlabel=f"difference, first minus second system [{unit}]", ylim=(y - 0.4, -0.8))
     axis.grid(axis="x")
     shown = [v for v in VERDICTS if v in set(table["verdict"])]
@@ -70,7 +75,9 @@ def critical_differences(rankings: Mapping[str, Ranking], *, title: str = "") ->
                                 gridspec_kw={"height_ratios": heights})  # fmt: skip
     for axis, (name, one) in zip(axes[:, 0], rankings.items(), strict=True):
         _ranks(axis, one)
-        found = f"Friedman's p {one.p:.2g} of these networks, critical difference {one.critical:.2f}"
+        p = f"{one.p:.3f}" if one.p >= 0.001 else "below 0.001"
+        nothing = ": no difference found" if one.p >= ALPHA else ""
+        found = f"Friedman's p {p}{nothing}, critical difference {one.critical:.2f}"
         axis.set_title(f"{name}: {one.n} patients, {found}", fontsize=9.5)
     if title:
         figure.suptitle(title)
@@ -104,6 +111,7 @@ def cost(table: pd.DataFrame, *, columns: Sequence[str] = ("seconds", "parameter
     Systems have numbers, told in the legend; those that did not train are hollow.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     labels = {"seconds": "seconds of training, mean over runs", "parameters": "weights of all networks"}
     rows = table.sort_values("dice", ascending=False).reset_index(drop=True)
@@ -117,6 +125,9 @@ def cost(table: pd.DataFrame, *, columns: Sequence[str] = ("seconds", "parameter
                       label=text)  # fmt: skip
             axis.annotate(str(number), (row[column], row["dice"]), ha="center", va="center", fontsize=7.5, color=ink)
         axis.set(xscale="log", xlabel=labels.get(column, column))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(axis="both")
         axis.margins(x=0.12)
     axes[0, 0].set(ylabel="Dice, mean over patients and structures", ylim=(-0.06, 1.03))

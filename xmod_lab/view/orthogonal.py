@@ -184,7 +184,7 @@ def _legend(
         state = (None if values is None else value in values for values in here)
         handles.append(Patch(color=colour, label=presence(name, *state)))
     for what, mask, style in zip(("truth", "prediction"), masks, styles, strict=True):
-        if mask is not None and colours:
+        if mask is not None and colours and masks[1] is not None:  # the truth alone needs no word
             grey = Patch(color="0.3", alpha=FILL, label=what) if style == "filled" else None
             handles.append(grey or Line2D([], [], color="0.3", label=what))
     if handles:

@@ -68,14 +68,17 @@ def colours_of(names: Sequence[str]) -> dict[str, str]:
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
 
 
-def stamp(figure: Figure, lab: Lab, *, demonstration: bool | None = None, note: str = "") -> Figure:
+def stamp(
+    figure: Figure, lab: Lab, *, demonstration: bool | None = None, seeds: str = "", note: str = ""
+) -> Figure:
     """Print below the figure what it was made with: profile, data set, its kind, seed, fold; and return
     the figure.
 
     demonstration: by default what the data set says; a run may know better (its split had too few patients).
+    seeds: of pictures of recorded runs, said in place of the lab's own seed.
     """
     kind = {"phantom": " (phantom)", "real": " (real)"}.get(lab.source, "")
-    parts = [f"profile {lab.profile}", f"{lab.dataset}{kind}" if lab.dataset else "", f"seed {lab.seed}"]
+    parts = [f"profile {lab.profile}", f"{lab.dataset}{kind}" if lab.dataset else "", seeds or f"seed {lab.seed}"]
     parts += [f"fold {lab.more['fold']}" if "fold" in lab.more else "", note]
     text = "  ·  ".join(part for part in parts if part)
     if lab.demonstration if demonstration is None else demonstration:
