@@ -216,6 +216,8 @@ def test_pictures_hold_every_row() -> None:
     axis = forest(part).axes[0]
     labels = [label.get_text() for label in axis.get_yticklabels()]
     assert sorted(labels) == sorted(part["comparison"])
+    before, after = (min(forest(part.assign(group=head)).axes[0].get_yticks()) for head in ("one line", "two\nlines"))
+    assert after > before, "a heading of two lines lies above the rows"
     systems = pd.DataFrame({"system": ["a", "b"], "dice": [0.2, 0.9], "trained": [True, False], "seconds": [10, 90],
                             "parameters": [1e5, 1e6]})  # fmt: skip
     legend = cost(systems).axes[-1].get_legend()

@@ -88,3 +88,6 @@ def test_the_diagram_names_every_system_with_its_rank() -> None:
     for name, rank in found.ranks.items():
         assert any(name in text and f"{rank:.2f}" in text for text in texts)
     assert "5 patients" in figure.axes[0].get_title()
+    for p, text in ((0.0001, "p below 0.001,"), (0.0504, "p 0.050: no difference found"), (0.011, "p 0.011,")):
+        title = critical_differences({"AUC": found._replace(p=p)}).axes[0].get_title()
+        assert text in title
