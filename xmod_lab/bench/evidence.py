@@ -39,7 +39,7 @@ HEADLINES = {
     "UAGAN": ("uagan-lesson", "uagan - unet_joint", "FLAIR", "precision",
               "more precise than one U-Net for all sequences, FLAIR"),
     "CSA": ("csa-lesson", "csa - msbn", "LGE", "Dice", "above domain-specific normalisation alone, heart in LGE"),
-    "SASAN": ("sasan-lesson", "scorer (sasan) - scorer (cyclegan)", "CT", "Dice",
+    "SASAN": ("sasan-seeds-lesson", "scorer (sasan) - scorer (cyclegan)", "CT", "Dice",
               "translations segment better than CycleGAN's, MR to CT"),
     "TarGAN": ("translation-lesson", "targan - stargan", "T1w", "S-score", "S-score above StarGAN's, to T1w"),
     "BiGL": ("adaptation-bar-long", "bigl - source_only ≥ 25", "T2", "Dice",
